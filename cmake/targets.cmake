@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+# nibble::nibble    header-only: core, codec, cpu, gpu text generators
+# nibble::formats   adds what the file formats need: source, model, shard, convert
+# nibble::kernels   optional compiled kernels, one translation unit per architecture
+
+add_library(nibble INTERFACE)
+add_library(nibble::nibble ALIAS nibble)
+target_compile_features(nibble INTERFACE cxx_std_20)
+target_include_directories(nibble INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+  $<INSTALL_INTERFACE:include>)
+target_link_libraries(nibble INTERFACE tl::expected xsimd)
+
+add_library(nibble_formats INTERFACE)
+add_library(nibble::formats ALIAS nibble_formats)
+set_target_properties(nibble_formats PROPERTIES EXPORT_NAME formats)
+target_link_libraries(nibble_formats INTERFACE nibble nlohmann_json::nlohmann_json Threads::Threads)
+
+# What our own programs, tests and benchmarks are built with; nothing of it reaches a consumer.
+add_library(nibble_build_options INTERFACE)
+if(NIBBLE_STRICT)
+  target_compile_options(nibble_build_options INTERFACE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
+endif()
+if(NIBBLE_SANITIZE)
+  target_compile_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE})
+endif()
