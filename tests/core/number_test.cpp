@@ -12,7 +12,9 @@ namespace {
 
 /// The nearest value of a format, found by walking all of its finite values: an oracle that shares nothing with the code.
 template <class T, class Int>
-double value_of(Int bits) { return static_cast<double>(to_f32(T{bits})); }
+double value_of(Int bits) {
+    return static_cast<double>(to_f32(T{bits}));
+}
 
 std::uint32_t bits_of(float x) { return std::bit_cast<std::uint32_t>(x); }
 
@@ -51,8 +53,10 @@ TEST_CASE("every f8 widens exactly and comes back", "[core]") {
             REQUIRE(std::isnan(to_f32(a)));
         }
         if ((b & 0x7C) != 0x7C) REQUIRE(static_cast<double>(to_f32(c)) == by_definition(b, 5, 2));
-        if ((b & 0x7F) <= 0x7C) REQUIRE(to_f8_e5m2(to_f32(c)) == c);
-        else REQUIRE(std::isnan(to_f32(c)));
+        if ((b & 0x7F) <= 0x7C)
+            REQUIRE(to_f8_e5m2(to_f32(c)) == c);
+        else
+            REQUIRE(std::isnan(to_f32(c)));
     }
 }
 
@@ -60,8 +64,10 @@ TEST_CASE("every bf16 widens exactly and comes back", "[core]") {
     for (unsigned b = 0; b < 65536; ++b) {
         const bf16 h{static_cast<std::uint16_t>(b)};
         REQUIRE(bits_of(to_f32(h)) == b << 16);
-        if ((b & 0x7FFF) <= 0x7F80) REQUIRE(to_bf16(to_f32(h)) == h);
-        else REQUIRE(to_bf16(to_f32(h)).bits == ((b & 0x8000) | 0x7FC0));
+        if ((b & 0x7FFF) <= 0x7F80)
+            REQUIRE(to_bf16(to_f32(h)) == h);
+        else
+            REQUIRE(to_bf16(to_f32(h)).bits == ((b & 0x8000) | 0x7FC0));
     }
 }
 

@@ -13,8 +13,7 @@
 
 namespace nibble {
 
-static_assert(std::endian::native == std::endian::little,
-              "nibble: the formats are little-endian and are used in place; big-endian machines are not supported");
+static_assert(std::endian::native == std::endian::little, "nibble: the formats are little-endian and are used in place; big-endian machines are not supported");
 
 using bytes_view = std::span<const std::byte>;
 
@@ -29,9 +28,7 @@ using bytes_view = std::span<const std::byte>;
 }
 
 /// Whether [offset, offset + n) lies within `size` bytes, without wrapping.
-[[nodiscard]] constexpr bool in_range(std::uint64_t offset, std::uint64_t n, std::uint64_t size) {
-    return offset <= size && n <= size - offset;
-}
+[[nodiscard]] constexpr bool in_range(std::uint64_t offset, std::uint64_t n, std::uint64_t size) { return offset <= size && n <= size - offset; }
 
 [[nodiscard]] constexpr std::uint64_t ceil_div(std::uint64_t a, std::uint64_t b) { return a / b + (a % b != 0); }
 

@@ -71,7 +71,7 @@ namespace detail {
 
 /// Rounds a finite or infinite magnitude to a format of 5 exponent bits and `10 - less` mantissa bits, as f16 bits >> less.
 [[nodiscard]] constexpr std::uint32_t round_to_five_exponent_bits(std::uint32_t magnitude, std::uint32_t less) {
-    if (magnitude >= 0x47800000u) return 0x7C00u >> less;  // 2^16 and above
+    if (magnitude >= 0x47800000u) return 0x7C00u >> less;                                  // 2^16 and above
     if (magnitude >= 0x38800000u) return round_shift(magnitude - 0x38000000u, 13 + less);  // may carry into infinity, rightly
     if (magnitude < 0x32000000u) return 0;
     return round_shift((magnitude & 0x7FFFFFu) | 0x800000u, 126 - (magnitude >> 23) + less);
@@ -135,34 +135,64 @@ template <class To, class From>
 [[nodiscard]] constexpr To number_cast(From x);
 
 template <>
-[[nodiscard]] constexpr f16 number_cast<f16>(bf16 x) { return to_f16(x); }
+[[nodiscard]] constexpr f16 number_cast<f16>(bf16 x) {
+    return to_f16(x);
+}
 template <>
-[[nodiscard]] constexpr f16 number_cast<f16>(float x) { return to_f16(x); }
+[[nodiscard]] constexpr f16 number_cast<f16>(float x) {
+    return to_f16(x);
+}
 template <>
-[[nodiscard]] constexpr f16 number_cast<f16>(f16 x) { return x; }
+[[nodiscard]] constexpr f16 number_cast<f16>(f16 x) {
+    return x;
+}
 template <>
-[[nodiscard]] constexpr f16 number_cast<f16>(f8_e4m3 x) { return to_f16(to_f32(x)); }
+[[nodiscard]] constexpr f16 number_cast<f16>(f8_e4m3 x) {
+    return to_f16(to_f32(x));
+}
 template <>
-[[nodiscard]] constexpr f16 number_cast<f16>(f8_e5m2 x) { return f16{static_cast<std::uint16_t>(x.bits << 8)}; }
+[[nodiscard]] constexpr f16 number_cast<f16>(f8_e5m2 x) {
+    return f16{static_cast<std::uint16_t>(x.bits << 8)};
+}
 template <>
-[[nodiscard]] constexpr bf16 number_cast<bf16>(bf16 x) { return x; }
+[[nodiscard]] constexpr bf16 number_cast<bf16>(bf16 x) {
+    return x;
+}
 template <>
-[[nodiscard]] constexpr bf16 number_cast<bf16>(float x) { return to_bf16(x); }
+[[nodiscard]] constexpr bf16 number_cast<bf16>(float x) {
+    return to_bf16(x);
+}
 template <>
-[[nodiscard]] constexpr bf16 number_cast<bf16>(f16 x) { return to_bf16(to_f32(x)); }
+[[nodiscard]] constexpr bf16 number_cast<bf16>(f16 x) {
+    return to_bf16(to_f32(x));
+}
 template <>
-[[nodiscard]] constexpr bf16 number_cast<bf16>(f8_e4m3 x) { return to_bf16(to_f32(x)); }
+[[nodiscard]] constexpr bf16 number_cast<bf16>(f8_e4m3 x) {
+    return to_bf16(to_f32(x));
+}
 template <>
-[[nodiscard]] constexpr bf16 number_cast<bf16>(f8_e5m2 x) { return to_bf16(to_f32(x)); }
+[[nodiscard]] constexpr bf16 number_cast<bf16>(f8_e5m2 x) {
+    return to_bf16(to_f32(x));
+}
 template <>
-[[nodiscard]] constexpr float number_cast<float>(float x) { return x; }
+[[nodiscard]] constexpr float number_cast<float>(float x) {
+    return x;
+}
 template <>
-[[nodiscard]] constexpr float number_cast<float>(f16 x) { return to_f32(x); }
+[[nodiscard]] constexpr float number_cast<float>(f16 x) {
+    return to_f32(x);
+}
 template <>
-[[nodiscard]] constexpr float number_cast<float>(bf16 x) { return to_f32(x); }
+[[nodiscard]] constexpr float number_cast<float>(bf16 x) {
+    return to_f32(x);
+}
 template <>
-[[nodiscard]] constexpr float number_cast<float>(f8_e4m3 x) { return to_f32(x); }
+[[nodiscard]] constexpr float number_cast<float>(f8_e4m3 x) {
+    return to_f32(x);
+}
 template <>
-[[nodiscard]] constexpr float number_cast<float>(f8_e5m2 x) { return to_f32(x); }
+[[nodiscard]] constexpr float number_cast<float>(f8_e5m2 x) {
+    return to_f32(x);
+}
 
 }  // namespace nibble

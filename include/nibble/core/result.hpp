@@ -28,11 +28,11 @@ enum class errc {
 /// Where and why something failed. Every field but `rule` may be empty.
 struct error {
     errc code = errc::malformed;
-    std::string rule;    ///< the rule that was broken, with the numbers that broke it
-    std::string file;    ///< path as the user knows it
-    std::string tensor;  ///< tensor or parameter name
+    std::string rule;                     ///< the rule that was broken, with the numbers that broke it
+    std::string file;                     ///< path as the user knows it
+    std::string tensor;                   ///< tensor or parameter name
     std::optional<std::uint64_t> offset;  ///< byte offset in `file`
-    std::string remedy;  ///< what the user can do
+    std::string remedy;                   ///< what the user can do
 
     /// One line: "file: tensor 'x': at byte 12: rule; remedy".
     [[nodiscard]] std::string message() const {
@@ -69,9 +69,7 @@ using result = tl::expected<T, error>;
 
 /// Makes the unexpected side of any result<T>: `return fail(errc::malformed, "header is 3 bytes, at least 8 are needed");`
 [[nodiscard]] inline tl::unexpected<error> fail(error e) { return tl::unexpected<error>(std::move(e)); }
-[[nodiscard]] inline tl::unexpected<error> fail(errc code, std::string rule) {
-    return tl::unexpected<error>(error{code, std::move(rule), {}, {}, {}, {}});
-}
+[[nodiscard]] inline tl::unexpected<error> fail(errc code, std::string rule) { return tl::unexpected<error>(error{code, std::move(rule), {}, {}, {}, {}}); }
 
 /// Passes on the error of another result.
 template <class T>

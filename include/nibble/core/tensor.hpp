@@ -18,9 +18,35 @@ namespace nibble {
 
 /// How the values of a tensor lie in bytes: plain numbers, or ggml's blocks.
 enum class encoding : std::uint8_t {
-    f32, f16, bf16, f8_e4m3, f8_e5m2,                                  // numbers that a weight may be made of
-    f64, i8, u8, i16, u16, i32, u32, i64, u64, boolean, f8_e8m0,       // numbers that are known by name only
-    q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k         // ggml blocks
+    // numbers that a weight may be made of
+    f32,
+    f16,
+    bf16,
+    f8_e4m3,
+    f8_e5m2,
+    // numbers that are known by name only
+    f64,
+    i8,
+    u8,
+    i16,
+    u16,
+    i32,
+    u32,
+    i64,
+    u64,
+    boolean,
+    f8_e8m0,
+    // ggml blocks
+    q4_0,
+    q4_1,
+    q5_0,
+    q5_1,
+    q8_0,
+    q2_k,
+    q3_k,
+    q4_k,
+    q5_k,
+    q6_k
 };
 
 /// values and bytes of one block (a plain number is a block of one value).
@@ -32,19 +58,15 @@ struct encoding_info {
 };
 
 inline constexpr std::array encodings{
-    encoding_info{encoding::f32, "f32", 1, 4},      encoding_info{encoding::f16, "f16", 1, 2},
-    encoding_info{encoding::bf16, "bf16", 1, 2},    encoding_info{encoding::f8_e4m3, "f8_e4m3", 1, 1},
-    encoding_info{encoding::f8_e5m2, "f8_e5m2", 1, 1}, encoding_info{encoding::f64, "f64", 1, 8},
-    encoding_info{encoding::i8, "i8", 1, 1},        encoding_info{encoding::u8, "u8", 1, 1},
-    encoding_info{encoding::i16, "i16", 1, 2},      encoding_info{encoding::u16, "u16", 1, 2},
-    encoding_info{encoding::i32, "i32", 1, 4},      encoding_info{encoding::u32, "u32", 1, 4},
-    encoding_info{encoding::i64, "i64", 1, 8},      encoding_info{encoding::u64, "u64", 1, 8},
-    encoding_info{encoding::boolean, "bool", 1, 1}, encoding_info{encoding::f8_e8m0, "f8_e8m0", 1, 1},
-    encoding_info{encoding::q4_0, "q4_0", 32, 18},  encoding_info{encoding::q4_1, "q4_1", 32, 20},
-    encoding_info{encoding::q5_0, "q5_0", 32, 22},  encoding_info{encoding::q5_1, "q5_1", 32, 24},
-    encoding_info{encoding::q8_0, "q8_0", 32, 34},  encoding_info{encoding::q2_k, "q2_k", 256, 84},
-    encoding_info{encoding::q3_k, "q3_k", 256, 110}, encoding_info{encoding::q4_k, "q4_k", 256, 144},
-    encoding_info{encoding::q5_k, "q5_k", 256, 176}, encoding_info{encoding::q6_k, "q6_k", 256, 210},
+    encoding_info{encoding::f32, "f32", 1, 4},         encoding_info{encoding::f16, "f16", 1, 2},         encoding_info{encoding::bf16, "bf16", 1, 2},
+    encoding_info{encoding::f8_e4m3, "f8_e4m3", 1, 1}, encoding_info{encoding::f8_e5m2, "f8_e5m2", 1, 1}, encoding_info{encoding::f64, "f64", 1, 8},
+    encoding_info{encoding::i8, "i8", 1, 1},           encoding_info{encoding::u8, "u8", 1, 1},           encoding_info{encoding::i16, "i16", 1, 2},
+    encoding_info{encoding::u16, "u16", 1, 2},         encoding_info{encoding::i32, "i32", 1, 4},         encoding_info{encoding::u32, "u32", 1, 4},
+    encoding_info{encoding::i64, "i64", 1, 8},         encoding_info{encoding::u64, "u64", 1, 8},         encoding_info{encoding::boolean, "bool", 1, 1},
+    encoding_info{encoding::f8_e8m0, "f8_e8m0", 1, 1}, encoding_info{encoding::q4_0, "q4_0", 32, 18},     encoding_info{encoding::q4_1, "q4_1", 32, 20},
+    encoding_info{encoding::q5_0, "q5_0", 32, 22},     encoding_info{encoding::q5_1, "q5_1", 32, 24},     encoding_info{encoding::q8_0, "q8_0", 32, 34},
+    encoding_info{encoding::q2_k, "q2_k", 256, 84},    encoding_info{encoding::q3_k, "q3_k", 256, 110},   encoding_info{encoding::q4_k, "q4_k", 256, 144},
+    encoding_info{encoding::q5_k, "q5_k", 256, 176},   encoding_info{encoding::q6_k, "q6_k", 256, 210},
 };
 
 [[nodiscard]] constexpr const encoding_info& info(encoding e) { return encodings[static_cast<std::size_t>(e)]; }
@@ -59,13 +81,20 @@ inline constexpr encoding encoding_of = [] {
     static_assert(sizeof(T) == 0, "nibble: this type is not a storage type of a tensor");
     return encoding::f32;
 }();
-template <> inline constexpr encoding encoding_of<float> = encoding::f32;
-template <> inline constexpr encoding encoding_of<f16> = encoding::f16;
-template <> inline constexpr encoding encoding_of<bf16> = encoding::bf16;
-template <> inline constexpr encoding encoding_of<f8_e4m3> = encoding::f8_e4m3;
-template <> inline constexpr encoding encoding_of<f8_e5m2> = encoding::f8_e5m2;
-template <> inline constexpr encoding encoding_of<std::uint8_t> = encoding::u8;
-template <> inline constexpr encoding encoding_of<std::uint32_t> = encoding::u32;
+template <>
+inline constexpr encoding encoding_of<float> = encoding::f32;
+template <>
+inline constexpr encoding encoding_of<f16> = encoding::f16;
+template <>
+inline constexpr encoding encoding_of<bf16> = encoding::bf16;
+template <>
+inline constexpr encoding encoding_of<f8_e4m3> = encoding::f8_e4m3;
+template <>
+inline constexpr encoding encoding_of<f8_e5m2> = encoding::f8_e5m2;
+template <>
+inline constexpr encoding encoding_of<std::uint8_t> = encoding::u8;
+template <>
+inline constexpr encoding encoding_of<std::uint32_t> = encoding::u32;
 
 /// Up to eight dimensions, outermost first, the last one fastest in memory: [N, K].
 class shape {
@@ -125,9 +154,7 @@ public:
         return s + "]";
     }
 
-    friend constexpr bool operator==(const shape& a, const shape& b) {
-        return std::equal(a.begin(), a.end(), b.begin(), b.end());
-    }
+    friend constexpr bool operator==(const shape& a, const shape& b) { return std::equal(a.begin(), a.end(), b.begin(), b.end()); }
 
 private:
     std::array<std::uint64_t, max_rank> dims_{};

@@ -26,13 +26,13 @@ enum class role : std::uint8_t {
 
 /// One parameter of the MLC model: the rows of `sources` one after another, then changed as the flags say.
 struct parameter {
-    std::string name;  ///< MLC's name, with its ".weight" or ".bias"
-    shape dims;        ///< as MLC declares it
+    std::string name;                    ///< MLC's name, with its ".weight" or ".bias"
+    shape dims;                          ///< as MLC declares it
     std::vector<std::string> sources{};  ///< Hugging Face tensor names, concatenated on axis 0 (stacking is the same bytes)
     model::role kind = model::role::other;
-    bool transpose = false;  ///< the source is [K, N] (gpt2's Conv1D)
-    bool plus_one = false;   ///< one is added, in the source's own type (Gemma's norms)
-    bool keep_f32 = false;   ///< float32 whatever the model's type (gpt_neox's MLP biases)
+    bool transpose = false;                  ///< the source is [K, N] (gpt2's Conv1D)
+    bool plus_one = false;                   ///< one is added, in the source's own type (Gemma's norms)
+    bool keep_f32 = false;                   ///< float32 whatever the model's type (gpt_neox's MLP biases)
     std::vector<std::uint32_t> row_order{};  ///< row i of the result is row row_order[i] of the concatenation; empty: as is
 };
 
@@ -44,12 +44,9 @@ struct mapping {
     std::vector<std::string> notes;            ///< what the user should know of this mapping
 
     /// A parameter that is one source tensor under its own name.
-    void same(std::string name, shape dims, model::role as = role::other) {
-        parameters.push_back({.name = name, .dims = dims, .sources = {name}, .kind = as});
-    }
+    void same(std::string name, shape dims, model::role as = role::other) { parameters.push_back({.name = name, .dims = dims, .sources = {name}, .kind = as}); }
     /// A Linear made of several sources, whose names are `prefix` + each of `parts`, one below the other.
-    void fuse(std::string name, std::string_view prefix, std::initializer_list<std::string_view> parts, shape dims,
-              model::role as = role::linear) {
+    void fuse(std::string name, std::string_view prefix, std::initializer_list<std::string_view> parts, shape dims, model::role as = role::linear) {
         parameter p{.name = std::move(name), .dims = dims, .kind = as};
         for (const auto part : parts) p.sources.push_back(std::string(prefix).append(part));
         parameters.push_back(std::move(p));
@@ -88,9 +85,7 @@ public:
         return low;
     }
     /// The same, with a value for when the key is absent or null.
-    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) {
-        return has(key) ? integer(key, low) : fallback;
-    }
+    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) { return has(key) ? integer(key, low) : fallback; }
     [[nodiscard]] bool flag(std::string_view key, bool fallback) {
         if (!has(key)) return fallback;
         const auto& v = values_[std::string(key)];

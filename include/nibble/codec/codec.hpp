@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What a codec is: a stateless policy that says how one group of values along K is stored. The functions here and in the codecs
+// themselves are scalar and are the law; SIMD and GPU code derives from the same policies and is tested equal to them.
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+
+#include "nibble/core/tensor.hpp"
+
+namespace nibble {
+
+/// How an encoder rounds w / scale + bias to a code.
+enum class rounding : std::uint8_t {
+    half_even,  ///< to nearest, ties to even: mlc_llm with TVM since 2026-04
+    half_away   ///< to nearest, ties away from zero: mlc_llm with older TVM
+};
+
+/// How an encoder chooses the scale of a group. Not part of a format: every reader reads the result of any fit.
+enum class fit : std::uint8_t {
+    absmax,  ///< the format's own rule
+    mse      ///< the representable scale with the least squared error, and the nearest codes
+};
+
+struct encode_options {
+    nibble::rounding rounding = nibble::rounding::half_even;
+    nibble::fit fit = nibble::fit::absmax;
+};
+
+/// One stored array of a codec: its name's suffix ("q_weight" in place of "weight"; empty: the tensor keeps its name), the type
+/// of its elements, and how many of them one group has.
+struct plane {
+    std::string_view suffix;
+    encoding type;
+    std::size_t per_group;
+};
+
+/// Layout [N, J]: a row's elements one after another (MLC's "_1").
+struct nk {
+    static constexpr bool transposed = false;
+    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t, std::uint64_t n_columns) { return n * n_columns + j; }
+};
+/// Layout [J, N]: element j of all rows one after another (MLC's "_0").
+struct kn {
+    static constexpr bool transposed = true;
+    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t) { return j * n_rows + n; }
+};
+
+/// A codec can at least decode. Its members:
+///   group            values that are stored together, along K
+///   block            tuple of one std::array per plane: what one group is stored as
+///   planes           std::array<plane, n>, in the order of the block's arrays
+///   layout           nk or kn: where element j of row n of a plane lies
+///   decode(b, out)   writes `group` floats
+template <class C>
+concept codec = requires(const typename C::block& b, float* out) {
+    { C::group } -> std::convertible_to<std::size_t>;
+    { C::planes.size() } -> std::convertible_to<std::size_t>;
+    { C::layout::index(0, 0, 0, 0) } -> std::convertible_to<std::uint64_t>;
+    { C::decode(b, out) } -> std::same_as<void>;
+};
+
+/// An encoder is a codec that may be a conversion target. Further members:
+///   model_type           the type that weights are cast to first, and in whose arithmetic the encoder rounds
+///   encode(w, n, opts)   w: n values (n <= group) of model_type, widened to f32; returns the block of a group padded to `group`
+template <class C>
+concept encoder = codec<C> && requires(const float* w, std::size_t n, encode_options o) {
+    typename C::model_type;
+    { C::encode(w, n, o) } -> std::same_as<typename C::block>;
+};
+
+/// A formulaic codec is one from which SIMD and shaders derive: codes in words of `packing`, and value(code, scale), written once
+/// for any arithmetic type.
+template <class C>
+concept formulaic = codec<C> && requires(float code, float scale) {
+    typename C::packing;
+    typename C::packing::word;
+    { C::packing::get(typename C::packing::word{}, std::size_t{}) } -> std::convertible_to<std::uint32_t>;
+    { C::value(code, scale) } -> std::same_as<float>;
+};
+
+/// One readable sentence for each thing that a would-be codec lacks: `static_assert(check_codec<mine>());`
+template <class C>
+consteval bool check_codec() {
+    static_assert(
+        requires { C::group; }, "nibble: a codec needs `static constexpr std::size_t group`, the values that are stored together along K");
+    static_assert(
+        requires { typename C::block; }, "nibble: a codec needs `block`, a tuple with one std::array of elements per plane");
+    static_assert(
+        requires { C::planes.size(); }, "nibble: a codec needs `static constexpr std::array<plane, n> planes`, the arrays that it stores");
+    static_assert(
+        requires { C::layout::index(0, 0, 0, 0); }, "nibble: a codec needs `layout`, nk or kn or a policy with their members");
+    if constexpr (requires {
+                      C::group;
+                      typename C::block;
+                      C::planes.size();
+                  }) {
+        static_assert(C::group > 0, "nibble: a codec's group must hold at least one value");
+        static_assert(std::tuple_size_v<typename C::block> == C::planes.size(), "nibble: a codec's block needs one array for each of its planes");
+        static_assert(
+            requires(const typename C::block& b, float* out) { C::decode(b, out); },
+            "nibble: a codec needs `static void decode(const block&, float* out)`, which writes `group` values");
+    }
+    return codec<C>;
+}
+
+namespace detail {
+
+template <class Block, std::size_t I>
+using plane_element = typename std::tuple_element_t<I, Block>::value_type;
+
+template <class F, std::size_t... I>
+constexpr void for_each_index(F&& f, std::index_sequence<I...>) {
+    (f(std::integral_constant<std::size_t, I>{}), ...);
+}
+
+/// Calls f(integral_constant<i>) for each plane of C.
+template <class C, class F>
+constexpr void for_each_plane(F&& f) {
+    for_each_index(std::forward<F>(f), std::make_index_sequence<std::tuple_size_v<typename C::block>>{});
+}
+
+}  // namespace detail
+
+/// Groups in a row of K values; the last one may be partly filled.
+template <class C>
+[[nodiscard]] constexpr std::uint64_t groups_of(std::uint64_t k) {
+    return ceil_div(k, C::group);
+}
+
+/// Shape of plane p for weights of shape [.., N, K]: [.., N, J], or [J, N] in a transposed layout (two dimensions only).
+template <class C>
+[[nodiscard]] constexpr shape plane_shape(std::size_t p, const shape& weights) {
+    const std::uint64_t columns = groups_of<C>(weights.columns()) * C::planes[p].per_group;
+    if constexpr (C::layout::transposed) return shape{columns, weights.rows()};
+    shape s = weights;
+    if (s.rank() == 0) return shape{columns};
+    s[s.rank() - 1] = columns;
+    return s;
+}
+
+/// Bits per value of full groups, all planes together: 4.5 for q4f16_1.
+template <class C>
+inline constexpr double bits_per_value = [] {
+    std::size_t bytes = 0;
+    for (const auto& p : C::planes) bytes += p.per_group * info(p.type).block_bytes;
+    return static_cast<double>(8 * bytes) / static_cast<double>(C::group);
+}();
+
+/// Copies the block of group g of row n from, or to, the planes of a tensor of n_rows rows and n_groups groups a row.
+template <class C>
+[[nodiscard]] typename C::block load_block(const std::array<const std::byte*, C::planes.size()>& planes, std::uint64_t n, std::uint64_t g, std::uint64_t n_rows,
+                                           std::uint64_t n_groups) {
+    typename C::block b;
+    detail::for_each_plane<C>([&](auto p) {
+        auto& elements = std::get<p.value>(b);
+        using element = detail::plane_element<typename C::block, p.value>;
+        for (std::size_t j = 0; j < elements.size(); ++j) {
+            const auto at = C::layout::index(n, g * elements.size() + j, n_rows, n_groups * elements.size());
+            elements[j] = load<element>(planes[p.value] + at * sizeof(element));
+        }
+    });
+    return b;
+}
+template <class C>
+void store_block(const typename C::block& b, const std::array<std::byte*, C::planes.size()>& planes, std::uint64_t n, std::uint64_t g, std::uint64_t n_rows,
+                 std::uint64_t n_groups) {
+    detail::for_each_plane<C>([&](auto p) {
+        const auto& elements = std::get<p.value>(b);
+        using element = detail::plane_element<typename C::block, p.value>;
+        for (std::size_t j = 0; j < elements.size(); ++j) {
+            const auto at = C::layout::index(n, g * elements.size() + j, n_rows, n_groups * elements.size());
+            store(planes[p.value] + at * sizeof(element), elements[j]);
+        }
+    });
+}
+
+}  // namespace nibble

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Whole tensors through a codec, by the scalar law: into the caller's memory, or owning the result.
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "nibble/codec/codec.hpp"
+#include "nibble/core/result.hpp"
+
+namespace nibble {
+
+/// The planes of a quantized tensor in memory that somebody else owns, each dense in the codec's layout.
+template <codec C>
+using plane_pointers = std::array<std::byte*, C::planes.size()>;
+template <codec C>
+using const_plane_pointers = std::array<const std::byte*, C::planes.size()>;
+
+/// A quantized tensor that owns its planes.
+template <codec C>
+struct quantized {
+    shape dims;  ///< of the weights, [.., N, K]
+    std::array<std::vector<std::byte>, C::planes.size()> planes;
+
+    [[nodiscard]] plane_pointers<C> data() {
+        plane_pointers<C> p{};
+        for (std::size_t i = 0; i < p.size(); ++i) p[i] = planes[i].data();
+        return p;
+    }
+    [[nodiscard]] const_plane_pointers<C> data() const {
+        const_plane_pointers<C> p{};
+        for (std::size_t i = 0; i < p.size(); ++i) p[i] = planes[i].data();
+        return p;
+    }
+    [[nodiscard]] std::size_t n_bytes() const {
+        std::size_t n = 0;
+        for (const auto& p : planes) n += p.size();
+        return n;
+    }
+};
+
+/// Encodes one row of k values into row n of the planes. T is any storage type; it is cast to the codec's model type first.
+template <encoder C, class T>
+void encode_row(const T* row, std::uint64_t k, const plane_pointers<C>& planes, std::uint64_t n, std::uint64_t n_rows, encode_options options = {}) {
+    const std::uint64_t n_groups = groups_of<C>(k);
+    float w[C::group];
+    for (std::uint64_t g = 0; g < n_groups; ++g) {
+        const std::uint64_t begin = g * C::group;
+        const std::size_t count = k - begin < C::group ? static_cast<std::size_t>(k - begin) : C::group;
+        for (std::size_t i = 0; i < count; ++i) w[i] = to_f32(number_cast<typename C::model_type>(row[begin + i]));
+        store_block<C>(C::encode(w, count, options), planes, n, g, n_rows, n_groups);
+    }
+}
+
+/// Decodes row n of the planes to k floats.
+template <codec C>
+void decode_row(const const_plane_pointers<C>& planes, std::uint64_t n, std::uint64_t n_rows, std::uint64_t k, float* out) {
+    const std::uint64_t n_groups = groups_of<C>(k);
+    float w[C::group];
+    for (std::uint64_t g = 0; g < n_groups; ++g) {
+        C::decode(load_block<C>(planes, n, g, n_rows, n_groups), w);
+        const std::uint64_t begin = g * C::group;
+        for (std::size_t i = 0; i < C::group && begin + i < k; ++i) out[begin + i] = w[i];
+    }
+}
+
+namespace detail {
+
+inline result<std::uint64_t> values_of(std::size_t given, const shape& dims) {
+    const auto n = dims.checked_elements();
+    if (!n || *n != given || dims.rank() == 0) {
+        return fail(errc::mismatch, "shape " + dims.text() + " does not describe the " + std::to_string(given) + " values that were given");
+    }
+    return *n;
+}
+
+}  // namespace detail
+
+/// Quantizes weights of shape [.., N, K] into planes of the sizes that plane_shape<C> gives.
+/// Errors: mismatch, when the shape does not hold as many values as there are weights.
+template <encoder C, class T>
+[[nodiscard]] result<void> quantize_into(std::span<const T> weights, const shape& dims, const plane_pointers<C>& planes, encode_options options = {}) {
+    static_assert(check_codec<C>());
+    if (auto n = detail::values_of(weights.size(), dims); !n) return pass(n);
+    const std::uint64_t k = dims.columns();
+    const std::uint64_t n_rows = dims.rows();
+    for (std::uint64_t n = 0; n < n_rows && k != 0; ++n) encode_row<C>(weights.data() + n * k, k, planes, n, n_rows, options);
+    return {};
+}
+
+/// The same, owning: `auto q = quantize<q4f16_1>(weights, {N, K});` The weights are anything that a span can view.
+template <encoder C, class Weights>
+[[nodiscard]] result<quantized<C>> quantize(const Weights& weights, const shape& dims, encode_options options = {}) {
+    const std::span values(weights);
+    quantized<C> q;
+    if (auto n = detail::values_of(values.size(), dims); !n) return pass(n);
+    q.dims = dims;
+    for (std::size_t p = 0; p < q.planes.size(); ++p) q.planes[p].resize(plane_shape<C>(p, dims).elements() * info(C::planes[p].type).block_bytes);
+    using value = std::remove_const_t<typename decltype(values)::element_type>;
+    if (auto done = quantize_into<C>(std::span<const value>(values), dims, q.data(), options); !done) return pass(done);
+    return q;
+}
+
+/// Decodes planes of weights of shape [.., N, K] into as many floats. Errors: mismatch, when `out` has another size.
+template <codec C>
+[[nodiscard]] result<void> dequantize_into(const const_plane_pointers<C>& planes, const shape& dims, std::span<float> out) {
+    static_assert(check_codec<C>());
+    if (auto n = detail::values_of(out.size(), dims); !n) return pass(n);
+    const std::uint64_t k = dims.columns();
+    const std::uint64_t n_rows = dims.rows();
+    for (std::uint64_t n = 0; n < n_rows && k != 0; ++n) decode_row<C>(planes, n, n_rows, k, out.data() + n * k);
+    return {};
+}
+
+/// The same, owning.
+template <codec C>
+[[nodiscard]] result<std::vector<float>> dequantize(const quantized<C>& q) {
+    std::vector<float> out(q.dims.elements());
+    if (auto done = dequantize_into<C>(q.data(), q.dims, out); !done) return pass(done);
+    return out;
+}
+
+}  // namespace nibble
