@@ -77,11 +77,16 @@ namespace detail {
 inline std::size_t codec_of(const model::parameter& p, const scheme& s) {
     if (p.keep_f32) return codec_index<q0f32>;
     switch (p.kind) {
-        case model::role::linear: return s.linear;
-        case model::role::final_linear: return s.final_linear;
-        case model::role::embedding: return s.table;
-        case model::role::experts: return s.experts;
-        case model::role::other: break;
+        case model::role::linear:
+            return s.linear;
+        case model::role::final_linear:
+            return s.final_linear;
+        case model::role::embedding:
+            return s.table;
+        case model::role::experts:
+            return s.experts;
+        case model::role::other:
+            break;
     }
     return s.cast;
 }
@@ -151,7 +156,11 @@ inline void check_quantization_config(const source::checkpoint& c, error_list& p
     if (at == c.config.end() || at->is_null()) return;
     std::string method = "unknown";
     if (at->is_object() && at->contains("quant_method") && (*at)["quant_method"].is_string()) method = (*at)["quant_method"].get<std::string>();
-    problems.push_back({errc::unsupported, "the checkpoint is already quantized (quantization_config, quant_method \"" + method.substr(0, 40) + "\")", c.config_file, {}, {},
+    problems.push_back({errc::unsupported,
+                        "the checkpoint is already quantized (quantization_config, quant_method \"" + method.substr(0, 40) + "\")",
+                        c.config_file,
+                        {},
+                        {},
                         "convert the original model in f32, f16 or bf16: reading quantized weights as if they were plain ones would give nonsense"});
 }
 
@@ -165,7 +174,8 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
             all = false;
             std::string remedy = "download the complete checkpoint, or give another --model-type";
             if (name.ends_with("lm_head.weight")) remedy = "if its output layer is the embedding, set \"tie_word_embeddings\": true in config.json";
-            out.problems.push_back({errc::missing, "no such tensor in the checkpoint (parameter " + p.of.name + " is made of it)", c.config_file, name, {}, remedy});
+            out.problems.push_back(
+                {errc::missing, "no such tensor in the checkpoint (parameter " + p.of.name + " is made of it)", c.config_file, name, {}, remedy});
             continue;
         }
         const auto& t = c.tensors[at->second];
@@ -173,20 +183,29 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
         const bool usable = t.stored_type.empty() && (is_float(t.type) || is_ggml_block(t.type));
         if (!usable) {
             const std::string type = t.stored_type.empty() ? std::string(info(t.type).name) : t.stored_type;
-            out.problems.push_back({errc::unsupported, "no weight can be made of type " + type, c.files[t.file]->path(), name, t.offset, "weights may be F32, F16, BF16, F8_E4M3 or F8_E5M2"});
+            out.problems.push_back({errc::unsupported, "no weight can be made of type " + type, c.files[t.file]->path(), name, t.offset,
+                                    "weights may be F32, F16, BF16, F8_E4M3 or F8_E5M2"});
         }
         const bool vector = p.of.dims.rank() < 2;
         shape seen = t.dims;
         if (p.of.transpose && seen.rank() == 2) seen = shape{t.dims[1], t.dims[0]};
         if (p.of.sources.size() == 1 ? seen != p.of.dims : (!vector && seen.columns() != p.of.dims.columns())) {
-            out.problems.push_back({errc::mismatch, "shape " + t.dims.text() + " where config.json makes parameter " + p.of.name + " of shape " + p.of.dims.text(),
-                                    c.files[t.file]->path(), name, {}, "config.json and the weights are of different models, or the vocabulary was changed without config.json"});
+            out.problems.push_back({errc::mismatch,
+                                    "shape " + t.dims.text() + " where config.json makes parameter " + p.of.name + " of shape " + p.of.dims.text(),
+                                    c.files[t.file]->path(),
+                                    name,
+                                    {},
+                                    "config.json and the weights are of different models, or the vocabulary was changed without config.json"});
             all = false;
         }
         rows += vector ? seen.elements() : seen.rows();
     }
     if (all && p.of.sources.size() > 1 && rows != p.rows()) {
-        out.problems.push_back({errc::mismatch, "its sources have " + std::to_string(rows) + " rows together, config.json makes it " + p.of.dims.text(), c.config_file, p.of.name, {},
+        out.problems.push_back({errc::mismatch,
+                                "its sources have " + std::to_string(rows) + " rows together, config.json makes it " + p.of.dims.text(),
+                                c.config_file,
+                                p.of.name,
+                                {},
                                 "config.json and the weights are of different models"});
     }
 }
@@ -229,11 +248,16 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     }
     std::vector<std::string> dropped;
     for (const auto& t : c.tensors) {
-        const bool left_out = std::any_of(mapped->unused_prefixes.begin(), mapped->unused_prefixes.end(), [&](const auto& prefix) { return t.name.starts_with(prefix); });
+        const bool left_out =
+            std::any_of(mapped->unused_prefixes.begin(), mapped->unused_prefixes.end(), [&](const auto& prefix) { return t.name.starts_with(prefix); });
         if (used.contains(t.name) || left_out) continue;
         if (!options.allow_unexpected && detail::belongs_to_parameter(t.name, bases)) {
-            out.problems.push_back({errc::unsupported, "model type \"" + out.model_type + "\" has no place for this tensor, and without it the model would be another one",
-                                    c.files[t.file]->path(), t.name, {}, "check --model-type, merge adapters first, or drop it knowingly with --allow-unexpected"});
+            out.problems.push_back({errc::unsupported,
+                                    "model type \"" + out.model_type + "\" has no place for this tensor, and without it the model would be another one",
+                                    c.files[t.file]->path(),
+                                    t.name,
+                                    {},
+                                    "check --model-type, merge adapters first, or drop it knowingly with --allow-unexpected"});
         } else {
             dropped.push_back(t.name);
         }
@@ -249,7 +273,11 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     for (auto& p : mapped->parameters) {
         planned_parameter planned{p, detail::codec_of(p, *out.quantization), {}};
         if (planned.codec == scheme::none) {
-            out.problems.push_back({errc::unsupported, "stacked expert weights have no layout in " + options.quantization, c.config_file, p.name, {},
+            out.problems.push_back({errc::unsupported,
+                                    "stacked expert weights have no layout in " + options.quantization,
+                                    c.config_file,
+                                    p.name,
+                                    {},
                                     "use the scheme of the same bits whose name ends in _1"});
             planned.codec = out.quantization->cast;
         }

@@ -17,11 +17,16 @@ namespace nibble::convert {
 template <class F>
 decltype(auto) visit_float(encoding type, F&& f) {
     switch (type) {
-        case encoding::f16: return f.template operator()<f16>();
-        case encoding::bf16: return f.template operator()<bf16>();
-        case encoding::f8_e4m3: return f.template operator()<f8_e4m3>();
-        case encoding::f8_e5m2: return f.template operator()<f8_e5m2>();
-        default: return f.template operator()<float>();
+        case encoding::f16:
+            return f.template operator()<f16>();
+        case encoding::bf16:
+            return f.template operator()<bf16>();
+        case encoding::f8_e4m3:
+            return f.template operator()<f8_e4m3>();
+        case encoding::f8_e5m2:
+            return f.template operator()<f8_e5m2>();
+        default:
+            return f.template operator()<float>();
     }
 }
 
@@ -63,7 +68,7 @@ public:
     }
 
 private:
-    struct part {
+    struct source_part {
         const source::tensor* tensor;
         std::uint64_t first;
         std::uint64_t n;
@@ -88,9 +93,12 @@ private:
             for (std::uint64_t i = 0; i < values; ++i) {
                 const T x = nibble::load<T>(run.data + i * sizeof(T));
                 T sum;
-                if constexpr (std::is_same_v<T, f8_e4m3>) sum = to_f8_e4m3(to_f32(x) + 1.0F);
-                else if constexpr (std::is_same_v<T, f8_e5m2>) sum = to_f8_e5m2(to_f32(x) + 1.0F);
-                else sum = number_cast<T>(to_f32(x) + 1.0F);
+                if constexpr (std::is_same_v<T, f8_e4m3>)
+                    sum = to_f8_e4m3(to_f32(x) + 1.0F);
+                else if constexpr (std::is_same_v<T, f8_e5m2>)
+                    sum = to_f8_e5m2(to_f32(x) + 1.0F);
+                else
+                    sum = number_cast<T>(to_f32(x) + 1.0F);
                 store(changed_.data() + i * sizeof(T), sum);
             }
         });
@@ -111,7 +119,8 @@ private:
             for (std::uint64_t i0 = 0; i0 < n; i0 += tile) {
                 for (std::uint64_t j0 = 0; j0 < k; j0 += tile) {
                     for (std::uint64_t i = i0; i < std::min(n, i0 + tile); ++i) {
-                        for (std::uint64_t j = j0; j < std::min(k, j0 + tile); ++j) std::memcpy(&turned_[(i * k + j) * size], bytes->data() + (j * n + i) * size, size);
+                        for (std::uint64_t j = j0; j < std::min(k, j0 + tile); ++j)
+                            std::memcpy(&turned_[(i * k + j) * size], bytes->data() + (j * n + i) * size, size);
                     }
                 }
             }
@@ -121,7 +130,7 @@ private:
 
     const plan& plan_;
     const planned_parameter& parameter_;
-    std::vector<part> parts_;
+    std::vector<source_part> parts_;
     std::size_t part_ = 0;
     std::vector<std::byte> scratch_;
     std::vector<std::byte> changed_;
@@ -282,14 +291,16 @@ private:
         std::array<std::vector<std::byte>, C::planes.size()> dense;
         const bool keep = next_plane_follows(plane);
         for (std::size_t i = 0; i < dense.size(); ++i) {
-            if (i == plane || (keep && i == plane + 1)) dense[i].resize(n_rows * groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes);
+            if (i == plane || (keep && i == plane + 1))
+                dense[i].resize(n_rows * groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes);
         }
         for (std::uint64_t row = 0; row < n_rows;) {
             auto run = reader_->rows(row, n_rows - row);
             if (!run) return pass(run);
             visit_float(run->type, [&]<class T>() {
                 for (std::uint64_t i = 0; i < run->n_rows; ++i) {
-                    for (std::size_t j = 0; j < dense.size(); ++j) to[j] = dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows);
+                    for (std::size_t j = 0; j < dense.size(); ++j)
+                        to[j] = dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows);
                     detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, to, plan_.options.encode);
                 }
             });
