@@ -54,13 +54,6 @@ struct decoder_sizes {
 /// Whether the output layer is the embedding, so that there is no lm_head.
 [[nodiscard]] inline bool tied(config& c) { return c.flag("tie_word_embeddings", false); }
 
-/// For families where mlc_llm refuses a checkpoint that is quantized already (it takes such only into its own block-scale fp8).
-inline void refuse_quantized(config& c) {
-    if (c.has("quantization_config"))
-        c.problem("\"quantization_config\" says that these weights are quantized already",
-                  "take the bf16 or f16 checkpoint of this model");
-}
-
 /// Query, key and value projections in one Linear, and o_proj.
 struct fused_attention {
     std::string_view qkv = "qkv_proj";  ///< MLC's name of the fused projection
