@@ -5,7 +5,6 @@
 
 #include <array>
 #include <numeric>
-#include <optional>
 
 #include "nibble/model/bert.hpp"
 #include "nibble/model/chatglm.hpp"
@@ -17,6 +16,7 @@
 #include "nibble/model/moe.hpp"
 #include "nibble/model/phi.hpp"
 #include "nibble/model/qwen.hpp"
+#include "nibble/model/qwen3_5.hpp"
 
 namespace nibble::model {
 
@@ -53,11 +53,14 @@ inline constexpr std::array architectures{
     architecture{"phi", phi},
     architecture{"phi-msft", phi_msft},
     architecture{"phi3", phi3},
+    architecture{"phi3_v", phi3_v},
     architecture{"qwen", qwen},
     architecture{"qwen2", qwen2},
     architecture{"qwen2_moe", qwen2_moe},
     architecture{"qwen3", qwen3},
     architecture{"qwen3-embedding", qwen3_embedding},
+    architecture{"qwen3_5", qwen3_5},
+    architecture{"qwen3_5_text", qwen3_5},
     architecture{"qwen3_moe", qwen3_moe},
     architecture{"stablelm", stablelm},
     architecture{"starcoder2", starcoder2},
@@ -70,11 +73,8 @@ struct unmapped_type {
 inline constexpr std::array unmapped_types{
     unmapped_type{"deepseek_v2", "its attention needs kv_b_proj split and transposed head by head"},
     unmapped_type{"deepseek_v3", "its attention needs kv_b_proj split and transposed head by head"},
-    unmapped_type{"llava", "its vision model is part of the MLC model"},
+    unmapped_type{"llava", "its text_config refers to the config of another repository"},
     unmapped_type{"medusa", "it is a set of decoding heads, which mlc_llm does not quantize"},
-    unmapped_type{"phi3_v", "its vision model is part of the MLC model"},
-    unmapped_type{"qwen3_5", "its norms are changed in float32"},
-    unmapped_type{"qwen3_5_text", "its norms are changed in float32"},
     unmapped_type{"rwkv5", "its weights are rescaled layer by layer"},
     unmapped_type{"rwkv6", "its weights are rescaled layer by layer"},
 };
@@ -121,10 +121,10 @@ namespace detail {
 
 /// The model type that config.json states, at its top level or in "model_config" as in mlc_llm's own configs; empty if none.
 [[nodiscard]] inline std::string stated_model_type(const config& c) {
-    if (c.has("model_type")) return c.text("model_type");
-    const auto* inner = c.find("model_config");
-    const auto at = inner != nullptr && inner->is_object() ? inner->find("model_type") : json::const_iterator{};
-    return inner != nullptr && inner->is_object() && at != inner->end() && at->is_string() ? at->get<std::string>() : "";
+    if (c.has("model_type") || !c.has_object("model_config")) return c.text("model_type");
+    const auto& inner = *c.find("model_config");
+    const auto at = inner.find("model_type");
+    return at != inner.end() && at->is_string() ? at->get<std::string>() : "";
 }
 
 /// The architecture of a checkpoint. `model_type` overrides the config's. Errors: missing, unsupported.
@@ -148,7 +148,9 @@ namespace detail {
 [[nodiscard]] inline result<mapping> map_model(config& c, std::string_view model_type = {}) {
     auto row = architecture_of(c, model_type);
     if (!row) return pass(row);
-    return (*row)->map(c);
+    auto m = (*row)->map(c);
+    m.model_type = (*row)->model_type;
+    return m;
 }
 
 }  // namespace nibble::model

@@ -42,9 +42,10 @@ namespace detail {
 inline bool all_llama4_layers_are_moe(config& c, std::uint64_t layers) {
     const auto* listed = c.find("moe_layers");
     if (listed == nullptr) return c.get("interleave_moe_layer_step", 1, 1) == 1;
-    for (std::uint64_t i = 0; i < layers; ++i)
-        if (std::find(listed->begin(), listed->end(), json(i)) == listed->end()) return false;
-    return true;
+    std::vector<bool> moe(layers);
+    for (const auto& i : *listed)
+        if (i.is_number_integer() && i.get<std::uint64_t>() < layers) moe[i.get<std::uint64_t>()] = true;
+    return std::find(moe.begin(), moe.end(), false) == moe.end();
 }
 
 }  // namespace detail

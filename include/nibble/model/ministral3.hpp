@@ -13,7 +13,6 @@ inline mapping ministral3(config& c) {
     const bool outer_tie_decides = c.has("tie_word_embeddings");
     const bool outer_tie = tied(c);
     if (c.has_object("text_config")) c.enter("text_config", true);
-    refuse_quantized(c);
     const auto d = decoder_sizes::read(c);
     const bool tie = outer_tie_decides ? outer_tie : tied(c);
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,32 +27,25 @@ enum class role : std::uint8_t {
 
 /// One parameter of the MLC model: the rows of `sources` one after another, then changed as the flags say.
 struct parameter {
-    std::string name;                    ///< MLC's name, with its ".weight" or ".bias"
-    shape dims;                          ///< as MLC declares it
+    std::string name;  ///< MLC's name, with its ".weight" or ".bias"
+    shape dims;        ///< as MLC declares it
     std::vector<std::string> sources{};  ///< Hugging Face tensor names, concatenated on axis 0 (stacking is the same bytes)
     model::role kind = model::role::other;
-    bool transpose = false;                  ///< the source is [K, N] (gpt2's Conv1D)
-    bool plus_one = false;                   ///< one is added, in the source's own type (Gemma's norms)
-    bool keep_f32 = false;                   ///< float32 whatever the model's type (gpt_neox's MLP biases)
+    bool transpose = false;  ///< the source is [K, N] (gpt2's Conv1D)
+    bool plus_one = false;   ///< one is added, in the source's own type (Gemma's norms)
+    bool keep_f32 = false;   ///< float32 whatever the model's type (gpt_neox's MLP biases)
     std::vector<std::uint32_t> row_order{};  ///< row i of the result is row row_order[i] of the concatenation; empty: as is
-    bool free_rows = false;                  ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
+    bool plus_one_in_f32 = false;  ///< with plus_one: in float32 instead, rounded once to the model's type (Qwen 3.5's norms)
+    bool free_rows = false;  ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
 };
 
 /// All parameters in mlc_llm's declaration order, and the source tensors that it leaves out on purpose.
 struct mapping {
+    std::string model_type{};  ///< the row of `architectures` that made it
     std::vector<parameter> parameters;
     std::vector<std::string> unused;           ///< mlc_llm's explicit set: these do not count in BitsPerParam
     std::vector<std::string> unused_prefixes;  ///< whole sub-models left out (a vision tower), counted like any other tensor
     std::vector<std::string> notes;            ///< what the user should know of this mapping
-
-    /// A parameter that is one source tensor under its own name.
-    void same(std::string name, shape dims, model::role as = role::other) { parameters.push_back({.name = name, .dims = dims, .sources = {name}, .kind = as}); }
-    /// A Linear made of several sources, whose names are `prefix` + each of `parts`, one below the other.
-    void fuse(std::string name, std::string_view prefix, std::initializer_list<std::string_view> parts, shape dims, model::role as = role::linear) {
-        parameter p{.name = std::move(name), .dims = dims, .kind = as};
-        for (const auto part : parts) p.sources.push_back(std::string(prefix).append(part));
-        parameters.push_back(std::move(p));
-    }
 };
 
 /// A config.json whose numbers are checked as they are read. Problems are collected, so that one run reports them all;
@@ -66,7 +58,8 @@ public:
     [[nodiscard]] const std::string& file() const { return file_; }
     [[nodiscard]] const error_list& problems() const { return problems_; }
 
-    /// From here on keys are read from the object under `key`; what it lacks is looked for at the top level only if `layered`.
+    /// From here on keys are read from the object under `key` ("": the top level); what it lacks is looked for at the top level
+    /// only if `layered`.
     void enter(std::string_view key, bool layered) {
         inner_ = key;
         layered_ = layered;
@@ -101,7 +94,9 @@ public:
         return low;
     }
     /// The same, with a value for when the key is absent or null.
-    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) { return has(key) ? integer(key, low) : fallback; }
+    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) {
+        return has(key) ? integer(key, low) : fallback;
+    }
     /// The same, where 0 means absent too, as mlc_llm's own defaults do.
     [[nodiscard]] std::uint64_t get_nonzero(std::string_view key, std::uint64_t fallback) {
         const auto n = get(key, 0);
@@ -139,11 +134,13 @@ private:
     [[nodiscard]] static std::string shown(const json& v) {
         return v.is_structured() ? v.type_name() : v.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 60);
     }
-    [[nodiscard]] std::string named(std::string_view key) const { return "\"" + (inner_.empty() ? std::string() : inner_ + ".") + std::string(key) + "\""; }
+    [[nodiscard]] std::string named(std::string_view key) const {
+        return "\"" + (inner_.empty() ? std::string() : inner_ + ".") + std::string(key) + "\"";
+    }
 
     std::uint64_t integer(std::string_view key, std::uint64_t low) {
         const auto* v = find(key);
-        if (v->is_number_unsigned()) {
+        if (v->is_number_unsigned() || (v->is_number_integer() && v->get<std::int64_t>() >= 0)) {  // a JSON made by a program is signed
             const auto n = v->get<std::uint64_t>();
             if (n >= low && n <= 0x7FFFFFFF) return n;
         }

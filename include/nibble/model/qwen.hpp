@@ -69,20 +69,17 @@ inline mapping qwen2_moe(config& c) {
 }
 
 inline mapping qwen3(config& c) {
-    refuse_quantized(c);
     const auto d = decoder_sizes::read(c);
     return decoder(d, {.lm_head = !tied(c)}, detail::qwen3_attention(c, d), llama_mlp);
 }
 
 /// qwen3-embedding: a checkpoint of the bare model, without "model.".
 inline mapping qwen3_embedding(config& c) {
-    refuse_quantized(c);
     const auto d = decoder_sizes::read(c);
     return decoder(d, {.lm_head = !tied(c), .model = {"model", ""}}, detail::qwen3_attention(c, d), llama_mlp);
 }
 
 inline mapping qwen3_moe(config& c) {
-    refuse_quantized(c);
     const auto d = decoder_sizes::read(c);
     return decoder(d, {}, detail::qwen3_attention(c, d), detail::qwen_experts(c, d));
 }

@@ -4,6 +4,7 @@
 // They know the order in which mlc_llm's loaders map parameters and, from a module's name, what a quantization scheme makes of it.
 
 #include <array>
+#include <initializer_list>
 
 #include "nibble/model/model.hpp"
 
