@@ -241,7 +241,7 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     out.notes = c.notes;
     out.quantization = find_scheme(options.quantization);
     if (out.quantization == nullptr) {
-        return fail(error{errc::unsupported, "unknown quantization \"" + options.quantization + "\"", {}, {}, {}, "known are " + scheme_names()});
+        return fail(unknown_scheme(options.quantization));
     }
     detail::check_quantization_config(c, out.problems);
 
@@ -252,6 +252,14 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
         return out;
     }
     out.model_type = (*architecture)->model_type;
+    if (out.quantization->fp8 && !(*architecture)->per_tensor_fp8) {
+        out.problems.push_back({errc::unsupported,
+                                options.quantization + " is not defined for model type \"" + out.model_type + "\"",
+                                c.config_file,
+                                {},
+                                {},
+                                "take one of the q schemes; mlc_llm has fp8 weights for llama, llama4 and mixtral"});
+    }
     auto mapped = (*architecture)->map(config);
     for (const auto& p : config.problems()) out.problems.push_back(p);
     for (auto& n : mapped.notes) out.notes.push_back(std::move(n));
@@ -312,8 +320,13 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     for (const auto i : detail::writing_order(mapped.parameters, c)) {
         const auto& p = all[i];
         visit_codec(p.codec, [&]<class C>() {
-            for (std::size_t plane = 0; plane < C::planes.size(); ++plane) {
-                shard::record r{detail::plane_name(p.of.name, C::planes[plane].suffix), plane_shape<C>(plane, p.matrix()), C::planes[plane].type, 0, 0, false};
+            for (std::size_t plane = 0; plane < stored_planes<C>.size(); ++plane) {
+                shard::record r{detail::plane_name(p.of.name, stored_planes<C>[plane].suffix),
+                                stored_shape<C>(plane, p.matrix()),
+                                stored_planes<C>[plane].type,
+                                0,
+                                0,
+                                false};
                 const auto n = r.dims.elements();
                 r.n_bytes = n * shard::stored_bytes(r.type);
                 bytes += static_cast<double>(n * info(r.type).block_bytes);
