@@ -180,7 +180,7 @@ TEST_CASE("an unknown model type is answered with those like it") {
     CHECK(m);
     m = map_model(c, "deepseek_v3");
     REQUIRE_FALSE(m);
-    CHECK(m.error().rule == "model type \"deepseek_v3\" cannot be converted: its attention needs kv_b_proj split and transposed head by head");
+    CHECK(m.error().rule.starts_with("model type \"deepseek_v3\" cannot be converted: its attention"));
     for (const auto& none : {json{{"model_type", nullptr}}, json{{"model_type", 3}}, json{{"model_type", ""}}}) {
         auto d = changed("qwen2_bf16", none);
         m = map_model(d);
@@ -226,7 +226,8 @@ TEST_CASE("all problems of a config are reported at once") {
 }
 
 TEST_CASE("no value of any key makes a mapping fail or grow without bound") {
-    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true, json::array(), json::object()};
+    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true,
+                                   json::array(), json::object()};
     const auto name = GENERATE(from_range(golden_names()));
     CAPTURE(name);
     const auto whole = read_json(data / "configs" / (name + ".json"));
@@ -340,7 +341,8 @@ TEST_CASE("eagle is llama without model., and joins two hidden states") {
 }
 
 TEST_CASE("gptj, phi3_v, bert-bge and qwen3_5 have the names of their definitions") {
-    const auto j = map_good({json{{"model_type", "gptj"}, {"n_embd", 64}, {"n_head", 4}, {"n_layer", 1}, {"n_inner", nullptr}, {"vocab_size", 96}}, "config.json"});
+    const json gptj_values{{"model_type", "gptj"}, {"n_embd", 64}, {"n_head", 4}, {"n_layer", 1}, {"n_inner", nullptr}, {"vocab_size", 96}};
+    const auto j = map_good({gptj_values, "config.json"});
     CHECK(find(j, "transformer.h.0.attn.c_attn.weight").sources.back() == "transformer.h.0.attn.v_proj.weight");
     CHECK(find(j, "transformer.h.0.mlp.fc_in.weight").dims == shape{256, 64});
     CHECK(find(j, "lm_head.bias").dims == shape{96});
@@ -352,7 +354,8 @@ TEST_CASE("gptj, phi3_v, bert-bge and qwen3_5 have the names of their definition
     CHECK(patch.sources.front() == "model.vision_embed_tokens.img_processor.vision_model.embeddings.patch_embedding.weight");
     CHECK(patch.dims == shape{1024, 3, 14, 14});
     CHECK(find(v, "vision_embed_tokens.img_processor.vision_model.encoder.layers.23.self_attn.q_proj.weight").kind == role::other);
-    CHECK(find(v, "vision_embed_tokens.img_projection.linear_2.weight").sources.front() == "model.vision_embed_tokens.img_projection.2.weight");
+    const auto& projection = find(v, "vision_embed_tokens.img_projection.linear_2.weight");
+    CHECK(projection.sources.front() == "model.vision_embed_tokens.img_projection.2.weight");
     CHECK(find(v, "vision_embed_tokens.img_projection.linear_1.weight").kind == role::linear);
     CHECK(find(v, "lm_head.weight").kind == role::final_linear);
 
