@@ -137,7 +137,7 @@ TEST_CASE("row orders regroup heads") {
 }
 
 TEST_CASE("row orders are permutations of the rows") {
-    for (const std::uint64_t heads : {1, 3, 8}) {
+    for (const auto heads : {1U, 3U, 8U}) {
         const json changes{{"hidden_size", heads * 8}, {"num_attention_heads", heads}, {"num_key_value_heads", 1}};
         for (const auto* golden : {"gpt_neox_f16", "internlm2_bf16"}) {
             std::size_t ordered = 0;
