@@ -87,22 +87,22 @@ private:
         return run;
     }
 
-    /// (x + 1) rounded to the source's own type, as numpy adds.
+    /// x + 1, rounded to the source's own type as numpy adds, or in f32 where the mapping says so.
     void add_one(row_run& run, std::uint64_t values) {
-        changed_.resize(values * info(run.type).block_bytes);
+        const bool in_f32 = parameter_.of.plus_one_in_f32;
+        const encoding type = in_f32 ? encoding::f32 : run.type;
+        changed_.resize(values * info(type).block_bytes);
         visit_float(run.type, [&]<class T>() {
             for (std::uint64_t i = 0; i < values; ++i) {
-                const T x = nibble::load<T>(run.data + i * sizeof(T));
-                T sum;
-                if constexpr (std::is_same_v<T, f8_e4m3>)
-                    sum = to_f8_e4m3(to_f32(x) + 1.0F);
-                else if constexpr (std::is_same_v<T, f8_e5m2>)
-                    sum = to_f8_e5m2(to_f32(x) + 1.0F);
-                else
-                    sum = number_cast<T>(to_f32(x) + 1.0F);
-                store(changed_.data() + i * sizeof(T), sum);
+                const float sum = to_f32(nibble::load<T>(run.data + i * sizeof(T))) + 1.0F;
+                std::byte* to = changed_.data() + i * info(type).block_bytes;
+                if (in_f32) store(to, sum);
+                else if constexpr (std::is_same_v<T, f8_e4m3>) store(to, to_f8_e4m3(sum));
+                else if constexpr (std::is_same_v<T, f8_e5m2>) store(to, to_f8_e5m2(sum));
+                else store(to, number_cast<T>(sum));
             }
         });
+        run.type = type;
         run.data = changed_.data();
     }
 
