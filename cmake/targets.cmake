@@ -11,8 +11,11 @@ target_include_directories(nibble INTERFACE
   $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(nibble INTERFACE tl::expected)
 # Only the headers of xsimd: Debian's targets also ask for xtl, for complex numbers that are not used here, and Debian 12 does not
-# even install it.
-target_include_directories(nibble SYSTEM INTERFACE $<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>)
+# even install it. The folder is read now for our own tree, because a project around it would not see the target.
+get_target_property(nibble_xsimd_include xsimd INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(nibble SYSTEM INTERFACE
+  "$<BUILD_INTERFACE:${nibble_xsimd_include}>"
+  $<INSTALL_INTERFACE:$<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>>)
 
 add_library(nibble_formats INTERFACE)
 add_library(nibble::formats ALIAS nibble_formats)
