@@ -47,8 +47,16 @@ REGISTRIES = ("*.hpp", "*/registry.hpp", "*/kernels.hpp", "*/architectures.hpp")
 # Headers without a test of their own name, the test that covers them (it must include them, directly or not), and why.
 COVERED_ELSEWHERE = [
     ("codec/codec.hpp", "codec/hostile_test.cpp", "a concept is tested by the policies that satisfy it, and by tests/reject"),
+    ("codec/quantize.hpp", "codec/hostile_test.cpp", "the verbs are tested by the codec that breaks what is assumed of codecs"),
     ("codec/fit.hpp", "codec/affine_test.cpp", "a fit is tested through the encoders that use it"),
-    ("model/*.hpp", "model/architectures_test.cpp", "rows of one table are tested by a loop over the table"),
+    ("codec/plain.hpp", "codec/registry_test.cpp", "a cast is tested by number_test.cpp; that each type has its codec, by the registry"),
+    ("model/*.hpp", "model/mappings_test.cpp", "rows of one table are tested by a loop over the table"),
+    ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
+    ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
+    ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
+    ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
+    ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
+    ("source/folder.hpp", "convert/golden_test.cpp", "a checkpoint's folder is opened by each golden conversion"),
     ("cpu/simd.hpp", "cpu/decode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
 ]
 

@@ -146,7 +146,9 @@ consteval bool check_codec() {
     }
     if constexpr (has_block) {
         static_assert(
-            requires(const typename C::block& b, float* out) { C::decode(b, out); },
+            requires(const typename C::block& b, float* out) {
+                { C::decode(b, out) } -> std::same_as<void>;
+            },
             "nibble: a codec needs `static void decode(const block&, float* out)`, which writes `group` values");
     }
     return codec<C>;
@@ -161,7 +163,9 @@ consteval bool check_encoder() {
             requires { typename C::model_type; },
             "nibble: this codec cannot be a conversion target: it has no `model_type`, the type that weights are cast to");
         static_assert(
-            requires(const float* w, std::size_t n, encode_options o) { C::encode(w, n, o); },
+            requires(const float* w, std::size_t n, encode_options o) {
+                { C::encode(w, n, o) } -> std::same_as<typename C::block>;
+            },
             "nibble: this codec cannot be a conversion target: it has no `static block encode(const float* w, std::size_t n, encode_options)`");
     }
     return is_codec && encoder<C>;
