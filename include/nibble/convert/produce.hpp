@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The bytes of a planned record, produced in order and a stretch at a time: source rows are fetched, changed as the mapping says,
+// and encoded. Nothing larger than a chunk is held, but for what has to be transposed.
+
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "nibble/codec/ggml.hpp"
+#include "nibble/codec/quantize.hpp"
+#include "nibble/convert/plan.hpp"
+
+namespace nibble::convert {
+
+/// Calls f.template operator()<T>() with the storage type of an encoding for which is_float() holds.
+template <class F>
+decltype(auto) visit_float(encoding type, F&& f) {
+    switch (type) {
+        case encoding::f16:
+            return f.template operator()<f16>();
+        case encoding::bf16:
+            return f.template operator()<bf16>();
+        case encoding::f8_e4m3:
+            return f.template operator()<f8_e4m3>();
+        case encoding::f8_e5m2:
+            return f.template operator()<f8_e5m2>();
+        default:
+            return f.template operator()<float>();
+    }
+}
+
+/// Rows of a parameter, one after another in memory: n_rows x columns values of one type.
+struct row_run {
+    encoding type = encoding::f32;
+    const std::byte* data = nullptr;
+    std::uint64_t n_rows = 0;
+};
+
+/// Reads the rows of one planned parameter in its own order.
+class row_reader {
+public:
+    row_reader(const plan& p, const planned_parameter& parameter) : plan_(p), parameter_(parameter) {
+        std::uint64_t first = 0;
+        for (const auto i : parameter.sources) {
+            const auto& t = p.model.tensors[i];
+            const std::uint64_t n = parameter.of.transpose ? parameter.rows() : parameter.of.dims.rank() < 2 ? t.dims.elements() : t.dims.rows();
+            parts_.push_back({&t, first, n});
+            first += n;
+        }
+    }
+
+    /// Up to `most` rows from row `begin` on (at least one), valid until the next call.
+    [[nodiscard]] result<row_run> rows(std::uint64_t begin, std::uint64_t most) {
+        if (parameter_.of.transpose) return transposed_rows(begin, most);
+        const auto& order = parameter_.of.row_order;
+        const std::uint64_t wanted = order.empty() ? begin : order[begin];
+        while (wanted < parts_[part_].first) --part_;
+        while (wanted >= parts_[part_].first + parts_[part_].n) ++part_;
+        const auto& part = parts_[part_];
+        std::uint64_t row = wanted - part.first;
+        std::uint64_t n = order.empty() ? std::min(most, part.n - row) : 1;
+        if (!part.tensor->row_order.empty()) {
+            row = part.tensor->row_order[row];
+            n = 1;
+        }
+        return load(*part.tensor, row, n);
+    }
+
+private:
+    struct source_part {
+        const source::tensor* tensor;
+        std::uint64_t first;
+        std::uint64_t n;
+    };
+
+    result<row_run> load(const source::tensor& t, std::uint64_t row, std::uint64_t n) {
+        const std::uint64_t columns = parameter_.columns();
+        const std::uint64_t values = n * columns;
+        const auto& form = info(t.type);
+        auto bytes =
+            plan_.model.bytes(t, row * columns / form.block_values * form.block_bytes, (row + n) * columns / form.block_values * form.block_bytes, scratch_);
+        if (!bytes) return pass(bytes);
+        row_run run{t.type, bytes->data(), n};
+        if (is_ggml_block(t.type)) {
+            decoded_.resize(values);
+            ggml::decode_blocks(t.type, bytes->data(), values, decoded_.data());
+            run = {encoding::f32, reinterpret_cast<const std::byte*>(decoded_.data()), n};
+        }
+        if (parameter_.of.plus_one && !t.plus_one_stored) add_one(run, values);
+        return run;
+    }
+
+    /// x + 1, rounded to the source's own type as numpy adds, or in f32 where the mapping says so.
+    void add_one(row_run& run, std::uint64_t values) {
+        const bool in_f32 = parameter_.of.plus_one_in_f32;
+        const encoding type = in_f32 ? encoding::f32 : run.type;
+        changed_.resize(values * info(type).block_bytes);
+        visit_float(run.type, [&]<class T>() {
+            for (std::uint64_t i = 0; i < values; ++i) {
+                const float sum = to_f32(nibble::load<T>(run.data + i * sizeof(T))) + 1.0F;
+                std::byte* to = changed_.data() + i * info(type).block_bytes;
+                if (in_f32)
+                    store(to, sum);
+                else if constexpr (std::is_same_v<T, f8_e4m3>)
+                    store(to, to_f8_e4m3(sum));
+                else if constexpr (std::is_same_v<T, f8_e5m2>)
+                    store(to, to_f8_e5m2(sum));
+                else
+                    store(to, number_cast<T>(sum));
+            }
+        });
+        run.type = type;
+        run.data = changed_.data();
+    }
+
+    /// The source is [K, N]: it is turned as a whole, once.
+    result<row_run> transposed_rows(std::uint64_t begin, std::uint64_t most) {
+        const auto& t = *parts_[0].tensor;
+        const std::uint64_t n = parameter_.rows();
+        const std::uint64_t k = parameter_.columns();
+        const std::uint64_t size = info(t.type).block_bytes;
+        if (turned_.empty()) {
+            auto bytes = plan_.model.bytes(t, 0, t.n_bytes, scratch_);
+            if (!bytes) return pass(bytes);
+            turned_.resize(n * k * size);
+            constexpr std::uint64_t tile = 32;
+            for (std::uint64_t i0 = 0; i0 < n; i0 += tile) {
+                for (std::uint64_t j0 = 0; j0 < k; j0 += tile) {
+                    for (std::uint64_t i = i0; i < std::min(n, i0 + tile); ++i) {
+                        for (std::uint64_t j = j0; j < std::min(k, j0 + tile); ++j)
+                            std::memcpy(&turned_[(i * k + j) * size], bytes->data() + (j * n + i) * size, size);
+                    }
+                }
+            }
+        }
+        return row_run{t.type, turned_.data() + begin * k * size, std::min(most, n - begin)};
+    }
+
+    const plan& plan_;
+    const planned_parameter& parameter_;
+    std::vector<source_part> parts_;
+    std::size_t part_ = 0;
+    std::vector<std::byte> scratch_;
+    std::vector<float> decoded_;
+    std::vector<std::byte> changed_;
+    std::vector<std::byte> turned_;
+};
+
+namespace detail {
+
+/// Encodes one row of `columns` values (a row of the reader, or a stretch of a plain one) to dense planes; either may be null.
+template <encoder C, class T>
+void encode_dense_row(const std::byte* row, std::uint64_t columns, const std::array<std::byte*, C::planes.size()>& planes, encode_options options) {
+    const std::uint64_t n_groups = groups_of<C>(columns);
+    float w[C::group];
+    for (std::uint64_t g = 0; g < n_groups; ++g) {
+        const std::uint64_t begin = g * C::group;
+        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(C::group, columns - begin));
+        for (std::size_t i = 0; i < count; ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(row + (begin + i) * sizeof(T))));
+        const auto block = C::encode(w, count, options);
+        nibble::detail::for_each_plane<C>([&](auto p) {
+            if (planes[p.value] == nullptr) return;
+            const auto& elements = std::get<p.value>(block);
+            std::memcpy(planes[p.value] + g * sizeof(elements), elements.data(), sizeof(elements));
+        });
+    }
+}
+
+/// f32 values to the bf16 in which a shard stores them: RNE below a limit, truncation above it and for NaN.
+inline void f32_to_stored(const std::byte* from, std::uint64_t n, std::byte* to) {
+    for (std::uint64_t i = 0; i < n; ++i) {
+        const auto u = load<std::uint32_t>(from + 4 * i);
+        const bool rounds = (u & 0x7FFFFFFFu) < 0x7F7F0000u;
+        store(to + 2 * i, static_cast<std::uint16_t>((rounds ? u + 0x7FFFu + ((u >> 16) & 1u) : u) >> 16));
+    }
+}
+
+}  // namespace detail
+
+/// The bytes of one shard, from the first to the last.
+class shard_stream {
+public:
+    shard_stream(const plan& p, std::size_t shard) : plan_(p), contents_(p.contents[shard]), records_(p.manifest.shards[shard].records) {}
+
+    /// Fills as much of `out` as the shard still has bytes for; returns how much. 0: the shard is complete.
+    [[nodiscard]] result<std::size_t> fill(std::span<std::byte> out) {
+        std::size_t done = 0;
+        while (done < out.size()) {
+            if (ready_begin_ < ready_.size()) {
+                const std::size_t n = std::min(out.size() - done, ready_.size() - ready_begin_);
+                std::memcpy(out.data() + done, ready_.data() + ready_begin_, n);
+                ready_begin_ += n;
+                done += n;
+                continue;
+            }
+            if (record_ == records_.size()) break;
+            if (auto made = produce(); !made) return pass(made);
+        }
+        return done;
+    }
+
+private:
+    static constexpr std::size_t stretch = 1 << 16;
+
+    /// Puts the next bytes of the current record into ready_, or goes on to the next record.
+    result<void> produce() {
+        ready_.clear();
+        ready_begin_ = 0;
+        const auto [parameter, plane] = contents_[record_];
+        const auto& p = plan_.parameters[parameter];
+        if (!reader_ || parameter != open_) {
+            reader_ = std::make_unique<row_reader>(plan_, p);
+            open_ = parameter;
+            kept_.clear();
+            kept_plane_ = 0;
+            scale_.reset();
+        }
+        return visit_codec(p.codec, [&]<class C>() -> result<void> {
+            result<void> made;
+            if (row_ == 0 && kept_plane_ == plane && !kept_.empty()) {
+                append(kept_, stored_planes<C>[plane].type);
+                row_ = p.rows();
+            } else if constexpr (tensor_scaled<C>) {
+                made = scaled<C>(p, plane);
+            } else if constexpr (C::layout::transposed) {
+                made = whole<C>(p, plane);
+            } else if constexpr (C::planes.size() == 1) {
+                made = some_values<C>(p);
+            } else {
+                made = some_rows<C>(p, plane);
+            }
+            if (row_ == p.rows()) {
+                ++record_;
+                row_ = 0;
+            }
+            return made;
+        });
+    }
+
+    void append(const std::vector<std::byte>& bytes, encoding type) {
+        const std::size_t at = ready_.size();
+        if (type == encoding::f32) {
+            ready_.resize(at + bytes.size() / 2);
+            detail::f32_to_stored(bytes.data(), bytes.size() / 4, ready_.data() + at);
+        } else {
+            ready_.insert(ready_.end(), bytes.begin(), bytes.end());
+        }
+    }
+
+    /// Whether the record after this one is the next plane of the same parameter, whose bytes then are worth keeping.
+    [[nodiscard]] bool next_plane_follows(std::size_t plane) const {
+        return record_ + 1 < records_.size() && contents_[record_ + 1].parameter == contents_[record_].parameter && contents_[record_ + 1].plane == plane + 1;
+    }
+
+    template <class C>
+    result<void> some_values(const planned_parameter& p) {
+        const std::uint64_t columns = p.columns();
+        const auto most = std::max<std::uint64_t>(1, stretch / (columns * sizeof(typename C::model_type)));
+        auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
+        if (!run) return pass(run);
+        std::vector<std::byte> values(run->n_rows * columns * info(C::planes[0].type).block_bytes);
+        visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, {values.data()}, {}); });
+        append(values, C::planes[0].type);
+        row_ += run->n_rows;
+        return {};
+    }
+
+    /// A plane of a codec with one scale for the tensor, which takes a pass over all values to find.
+    template <class C>
+    result<void> scaled(const planned_parameter& p, std::size_t plane) {
+        const std::uint64_t columns = p.columns();
+        std::vector<float> w;
+        const auto next_rows = [&](std::uint64_t row) -> result<std::uint64_t> {
+            auto run = reader_->rows(row, std::min(std::max<std::uint64_t>(1, stretch / columns), p.rows() - row));
+            if (!run) return pass(run);
+            w.resize(run->n_rows * columns);
+            visit_float(run->type, [&]<class T>() {
+                for (std::size_t i = 0; i < w.size(); ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(run->data + i * sizeof(T))));
+            });
+            return run->n_rows;
+        };
+        if (row_ == 0 && (plane == 0 || !scale_)) {
+            float top = C::lowest_magnitude;
+            for (std::uint64_t row = 0; row < p.rows();) {
+                auto n = next_rows(row);
+                if (!n) return pass(n);
+                top = C::max_abs(w.data(), w.size(), top);
+                row += *n;
+            }
+            scale_ = C::tensor_scale(top);
+        }
+        if (plane == C::planes.size()) {
+            std::vector<std::byte> bytes(sizeof(float));
+            store(bytes.data(), *scale_);
+            append(bytes, C::tensor_plane.type);
+            row_ = p.rows();
+            return {};
+        }
+        auto n = next_rows(row_);
+        if (!n) return pass(n);
+        for (const float x : w) {
+            const auto block = C::encode(&x, 1, *scale_);
+            const auto& code = std::get<0>(block);
+            ready_.insert(ready_.end(), reinterpret_cast<const std::byte*>(code.data()), reinterpret_cast<const std::byte*>(code.data()) + sizeof(code));
+        }
+        row_ += *n;
+        return {};
+    }
+
+    template <class C>
+    result<void> some_rows(const planned_parameter& p, std::size_t plane) {
+        const std::uint64_t columns = p.columns();
+        std::array<std::size_t, C::planes.size()> row_bytes{};
+        for (std::size_t i = 0; i < row_bytes.size(); ++i) row_bytes[i] = groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes;
+        const bool keep = next_plane_follows(plane);
+        const auto most = std::max<std::uint64_t>(1, stretch / row_bytes[plane]);
+        auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
+        if (!run) return pass(run);
+        if (keep && kept_.empty()) {
+            kept_.resize(p.rows() * row_bytes[plane + 1]);
+            kept_plane_ = plane + 1;
+        }
+        std::vector<std::byte> values(run->n_rows * row_bytes[plane]);
+        visit_float(run->type, [&]<class T>() {
+            for (std::uint64_t i = 0; i < run->n_rows; ++i) {
+                plane_pointers<C> to{};
+                to[plane] = values.data() + i * row_bytes[plane];
+                if (keep) to[plane + 1] = kept_.data() + (row_ + i) * row_bytes[plane + 1];
+                detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, to, plan_.options.encode);
+            }
+        });
+        append(values, C::planes[plane].type);
+        row_ += run->n_rows;
+        return {};
+    }
+
+    /// A plane that lies transposed: encoded row by row as a whole, then turned.
+    template <class C>
+    result<void> whole(const planned_parameter& p, std::size_t plane) {
+        const std::uint64_t columns = p.columns();
+        const std::uint64_t n_rows = p.rows();
+        plane_pointers<C> to{};
+        std::array<std::vector<std::byte>, C::planes.size()> dense;
+        const bool keep = next_plane_follows(plane);
+        for (std::size_t i = 0; i < dense.size(); ++i) {
+            if (i == plane || (keep && i == plane + 1))
+                dense[i].resize(n_rows * groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes);
+        }
+        for (std::uint64_t row = 0; row < n_rows;) {
+            auto run = reader_->rows(row, n_rows - row);
+            if (!run) return pass(run);
+            visit_float(run->type, [&]<class T>() {
+                for (std::uint64_t i = 0; i < run->n_rows; ++i) {
+                    for (std::size_t j = 0; j < dense.size(); ++j)
+                        to[j] = dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows);
+                    detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, to, plan_.options.encode);
+                }
+            });
+            row += run->n_rows;
+        }
+        append(turned<C>(dense[plane], plane, n_rows), C::planes[plane].type);
+        if (keep) {
+            kept_ = turned<C>(dense[plane + 1], plane + 1, n_rows);
+            kept_plane_ = plane + 1;
+        }
+        row_ = n_rows;
+        return {};
+    }
+
+    template <class C>
+    static std::vector<std::byte> turned(const std::vector<std::byte>& dense, std::size_t plane, std::uint64_t n_rows) {
+        const std::size_t size = info(C::planes[plane].type).block_bytes;
+        const std::uint64_t n_columns = dense.size() / size / n_rows;
+        std::vector<std::byte> out(dense.size());
+        for (std::uint64_t n = 0; n < n_rows; ++n) {
+            for (std::uint64_t j = 0; j < n_columns; ++j) {
+                std::memcpy(&out[C::layout::index(n, j, n_rows, n_columns) * size], &dense[(n * n_columns + j) * size], size);
+            }
+        }
+        return out;
+    }
+
+    const plan& plan_;
+    const std::vector<planned_record>& contents_;
+    const std::vector<shard::record>& records_;
+    std::size_t record_ = 0;
+    std::uint64_t row_ = 0;  ///< next row of the current record
+    std::size_t open_ = 0;   ///< parameter of reader_
+    std::unique_ptr<row_reader> reader_;
+    std::vector<std::byte> ready_;
+    std::size_t ready_begin_ = 0;
+    std::vector<std::byte> kept_;  ///< the plane after this one, made in the same pass
+    std::size_t kept_plane_ = 0;
+    std::optional<float> scale_;  ///< of a tensor-scaled codec, once known
+};
+
+}  // namespace nibble::convert
