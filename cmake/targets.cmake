@@ -9,7 +9,13 @@ target_compile_features(nibble INTERFACE cxx_std_20)
 target_include_directories(nibble INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
   $<INSTALL_INTERFACE:include>)
-target_link_libraries(nibble INTERFACE tl::expected xsimd)
+target_link_libraries(nibble INTERFACE tl::expected)
+# Only the headers of xsimd: Debian's targets also ask for xtl, for complex numbers that are not used here, and Debian 12 does not
+# even install it. The folder is read now for our own tree, because a project around it would not see the target.
+get_target_property(nibble_xsimd_include xsimd INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(nibble SYSTEM INTERFACE
+  "$<BUILD_INTERFACE:${nibble_xsimd_include}>"
+  $<INSTALL_INTERFACE:$<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>>)
 
 add_library(nibble_formats INTERFACE)
 add_library(nibble::formats ALIAS nibble_formats)
@@ -25,4 +31,8 @@ endif()
 if(NIBBLE_SANITIZE)
   target_compile_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE})
+endif()
+
+if(NIBBLE_BUILD_KERNELS)
+  include(cmake/kernels.cmake)
 endif()
