@@ -33,7 +33,3 @@ if(NIBBLE_SANITIZE)
   target_compile_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE})
 endif()
-
-if(NIBBLE_BUILD_KERNELS)
-  include(cmake/kernels.cmake)
-endif()
