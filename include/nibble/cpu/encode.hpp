@@ -5,6 +5,8 @@
 #include "nibble/codec/affine.hpp"
 #include "nibble/codec/plain.hpp"
 #include "nibble/cpu/cast.hpp"
+#include "nibble/cpu/encode_avx512.hpp"
+#include "nibble/cpu/encode_generic.hpp"
 
 namespace nibble::cpu {
 
@@ -47,6 +49,26 @@ inline constexpr bool is_plain = false;
 template <class T>
 inline constexpr bool is_plain<plain<T>> = true;
 
+/// Whether a codec's groups are encoded by vectors: MLC's shapes.
+template <class C>
+inline constexpr bool has_vector_encoder = false;
+template <class Scale, class Layout>
+inline constexpr bool has_vector_encoder<affine<low_first<4, std::uint32_t>, Scale, bias<7>, 32, Layout>> = true;
+template <class Scale, class Layout>
+inline constexpr bool has_vector_encoder<affine<low_first<3, std::uint32_t>, Scale, bias<3>, 40, Layout>> = true;
+
+template <class Arch, class C, class T>
+struct vector_encoder_of {
+    using type = generic_encoder<Arch, C, T>;
+};
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+template <class Arch, class C, class T>
+requires has<Arch, avx512>
+struct vector_encoder_of<Arch, C, T> {
+    using type = avx512_encoder<Arch, C, T>;
+};
+#endif
+
 }  // namespace detail
 
 /// The codec whose rows look like those of C before any transposition: affine codecs in layout kn have a sibling in nk.
@@ -62,14 +84,26 @@ void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scal
         if (codes != nullptr) cast_row<Arch>(row, k, static_cast<typename C::model_type*>(static_cast<void*>(codes)));
     } else {
         const auto* values = reinterpret_cast<const std::byte*>(row);
-        std::uint64_t g = 0;
-        for (; g * C::group < k; ++g) {
+        const auto by_law = [&](std::uint64_t g) [[gnu::always_inline]] {
             const std::uint64_t rest = k - g * C::group;
-            const auto n = static_cast<std::size_t>(rest < C::group ? rest : C::group);
-            const auto* group = reinterpret_cast<const T*>(values + g * C::group * sizeof(T));
-            detail::law<C, T>::encode_group(group, n, codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
+            detail::law<C, T>::encode_group(reinterpret_cast<const T*>(values + g * C::group * sizeof(T)), static_cast<std::size_t>(rest < C::group ? rest : C::group),
+                                            codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
                                             scales == nullptr ? nullptr : scales + g * detail::group_bytes<C, 1>, options);
+        };
+        std::uint64_t g = 0;
+        if constexpr (detail::has_vector_encoder<C>) {
+            using vectors = typename detail::vector_encoder_of<Arch, C, T>::type;
+            for (const std::uint64_t whole = k / C::group; options.fit == fit::absmax && g < whole;) {
+                const auto n = static_cast<std::size_t>(whole - g < vectors::at_once ? whole - g : vectors::at_once);
+                unsigned nan = vectors::encode_block(values + g * C::group * sizeof(T), n, codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
+                                                     scales == nullptr ? nullptr : scales + g * detail::group_bytes<C, 1>, options.rounding);
+                for (std::uint64_t at = g; nan != 0; nan >>= 1, ++at) {
+                    if ((nan & 1u) != 0) by_law(at);
+                }
+                g += n;
+            }
         }
+        for (; g * C::group < k; ++g) by_law(g);
     }
 }
 

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The AVX-512 encoder of the affine codecs: sixteen groups at a time, one lane each for their scales. Included by encode.hpp.
+
+#include "nibble/cpu/simd.hpp"
+#include "nibble/cpu/thresholds.hpp"
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+
+namespace nibble::cpu::detail {
+
+template <class Arch, class C, class T>
+struct avx512_encoder {
+    using scale = typename C::scale;
+    using model = typename C::model_type;
+    static constexpr std::size_t group = C::group;
+    static constexpr std::size_t group_bytes = group * sizeof(T);
+    static constexpr std::size_t at_once = 16;                          ///< groups of a block
+    static constexpr std::size_t packed_at_once = group == 32 ? 4 : 2;  ///< groups whose codes are packed together
+    static constexpr std::size_t vectors = packed_at_once * group / 16;
+    static constexpr bool narrow = sizeof(T) == 2;
+
+    NIBBLE_INLINE static __m512 round_to_f16(__m512 x) {
+        return _mm512_cvtph_ps(_mm512_maskz_cvtps_ph(0xFFFF, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+    NIBBLE_INLINE static __m512i bf16_bits_above(__m512i u) {
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+        return _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7FFF)), odd);
+    }
+    NIBBLE_INLINE static __m512 round_to_bf16(__m512 x) {
+        return _mm512_castsi512_ps(_mm512_and_si512(bf16_bits_above(_mm512_castps_si512(x)), _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+    }
+    /// f32 to the model type and back; NaNs are not treated.
+    NIBBLE_INLINE static __m512 round_to_model(__m512 x) {
+        if constexpr (std::is_same_v<model, T> || std::is_same_v<model, float>) return x;
+        if constexpr (std::is_same_v<model, f16>) return round_to_f16(x);
+        if constexpr (std::is_same_v<model, bf16>) return round_to_bf16(x);
+    }
+    /// Bits of T in the low parts of 32-bit lanes to f32.
+    NIBBLE_INLINE static __m512 widen(__m512i bits) {
+        if constexpr (std::is_same_v<T, float>) return _mm512_castsi512_ps(bits);
+        if constexpr (std::is_same_v<T, bf16>) return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+        if constexpr (std::is_same_v<T, f16>) return _mm512_cvtph_ps(_mm512_maskz_cvtepi32_epi16(0xFFFF, bits));
+    }
+    /// Sixteen values of the source as values of the model type; lanes outside the mask are 0 and their memory is not touched.
+    NIBBLE_INLINE static __m512 load(const std::byte* from, __mmask16 m) {
+        if constexpr (std::is_same_v<T, float>) {
+            return round_to_model(_mm512_maskz_loadu_ps(m, from));
+        } else {
+            const __m256i h = _mm256_maskz_loadu_epi16(m, from);
+            if constexpr (std::is_same_v<T, f16>) return round_to_model(_mm512_cvtph_ps(h));
+            return round_to_model(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
+        }
+    }
+
+    /// The largest magnitude of a group as bits of T, still spread over sixteen lanes.
+    NIBBLE_INLINE static __m512i largest_of_group(const std::byte* from) {
+        if constexpr (narrow) {
+            const __m512i magnitude = _mm512_set1_epi16(0x7FFF);
+            __m512i x = _mm512_and_si512(_mm512_loadu_si512(from), magnitude);
+            if constexpr (group == 40) {
+                const __m512i rest = _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 64)));
+                x = _mm512_max_epu16(x, _mm512_and_si512(rest, magnitude));
+            }
+            return _mm512_and_si512(_mm512_max_epu16(x, _mm512_srli_epi32(x, 16)), _mm512_set1_epi32(0xFFFF));
+        } else {
+            const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+            __m512i x = _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(from), magnitude), _mm512_and_si512(_mm512_loadu_si512(from + 64), magnitude));
+            if constexpr (group == 40) {
+                const __m512i rest = _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 128)));
+                x = _mm512_max_epi32(x, _mm512_and_si512(rest, magnitude));
+            }
+            return x;
+        }
+    }
+    NIBBLE_INLINE static __m512i max_of_pairs(__m512i a, __m512i b) { return _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+    NIBBLE_INLINE static __m512i max_of_quads(__m512i a, __m512i b) { return _mm512_max_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); }
+    template <int low, int high>
+    NIBBLE_INLINE static __m512i max_of_blocks(__m512i a, __m512i b) {
+        return _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, low), _mm512_shuffle_i32x4(a, b, high));
+    }
+    /// The largest magnitudes of four groups: one per lane of each 128 bits, still to be folded over the four of those.
+    NIBBLE_INLINE static __m512i largest_of_four(const std::byte* from, std::size_t first, std::size_t last) {
+        const auto at = [&](std::size_t i) [[gnu::always_inline]] { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
+        return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
+    }
+
+    /// Codes of sixteen values in 32-bit lanes. `divisor` is the scale, or its reciprocal where not careful.
+    template <bool careful>
+    NIBBLE_INLINE static __m512i codes_by_thresholds(__m512 w, __m512 divisor, __m512 table) {
+        const __m512 bias = _mm512_set1_ps(static_cast<float>(C::zero_code));
+        __m512 q;
+        if constexpr (careful) {  // of max(q, x) and min(q, x) it is x that survives a NaN
+            q = _mm512_max_ps(_mm512_div_ps(w, divisor), _mm512_set1_ps(static_cast<float>(-C::zero_code)));
+            q = _mm512_min_ps(q, bias);
+        } else {
+            q = _mm512_mul_ps(w, divisor);
+        }
+        const __m512i c = _mm512_cvttps_epi32(_mm512_add_ps(q, bias));
+        const __mmask16 above = _mm512_cmp_ps_mask(q, _mm512_permutexvar_ps(c, table), _CMP_GT_OQ);
+        return _mm512_mask_add_epi32(c, above, c, _mm512_set1_epi32(1));
+    }
+    NIBBLE_INLINE static __m512i codes_by_division(__m512 w, __m512 divisor, rounding r) {
+        __m512 x = _mm512_add_ps(_mm512_div_ps(w, divisor), _mm512_set1_ps(static_cast<float>(C::zero_code)));
+        x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(C::max_code)));
+        if (r == rounding::half_even) return _mm512_cvtps_epi32(x);
+        const __m512i c = _mm512_cvttps_epi32(x);
+        const __mmask16 up = _mm512_cmp_ps_mask(_mm512_sub_ps(x, _mm512_cvtepi32_ps(c)), _mm512_set1_ps(0.5F), _CMP_GE_OQ);
+        return _mm512_mask_add_epi32(c, up, c, _mm512_set1_epi32(1));
+    }
+
+    /// 8 x 16 codes of four groups as 64 bytes of nibbles.
+    NIBBLE_INLINE static __m512i pack_nibbles(const __m512i* c) {
+        const __m512i sixteen = _mm512_set1_epi16(0x1001);
+        const auto bytes = [&](int i) [[gnu::always_inline]] {  // two codes a byte, in 16-bit lanes
+            return _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[i], c[i + 1]), _mm512_packs_epi32(c[i + 2], c[i + 3])), sixteen);
+        };
+        // Each 128 bits now have two bytes of every vector: word 4 v + l of the result is word 8 l + v.
+        alignas(64) static constexpr std::uint16_t order[32] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
+                                                                4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
+        return _mm512_permutexvar_epi16(_mm512_load_si512(order), _mm512_packus_epi16(bytes(0), bytes(4)));
+    }
+    /// 5 x 16 codes of two groups as 32 bytes: words of ten codes of three bits.
+    NIBBLE_INLINE static __m256i pack_threes(const __m512i* c) {
+        const __m512i eight = _mm512_set1_epi16(0x0801);
+        // Six bits, a pair of codes, in each 16-bit lane. Pair p < 32 lies at word 8 * (p % 8 / 2) + 2 * (p / 8) + p % 2, the rest in order
+        // at the beginning of 128-bit blocks of the second vector.
+        const __m512i pairs = _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[0], c[1]), _mm512_packs_epi32(c[2], c[3])), eight);
+        const __m512i last = _mm512_packs_epi32(c[4], c[4]);
+        const __m512i more = _mm512_maddubs_epi16(_mm512_packus_epi16(last, last), eight);
+        struct orders {
+            std::uint16_t first[32]{};  // words 2 j, 2 j + 1: pairs 0 and 1 of word j; from 16 on its pairs 2 and 3
+            std::uint16_t fifth[32]{};  // words 2 j: pair 4 of word j
+            static constexpr std::uint16_t where(std::size_t p) {
+                if (p < 32) return static_cast<std::uint16_t>(8 * (p % 8 / 2) + 2 * (p / 8) + p % 2);
+                return static_cast<std::uint16_t>(32 + 8 * ((p - 32) / 2) + (p - 32) % 2);
+            }
+            constexpr orders() {
+                for (std::size_t j = 0; j < 8; ++j) {
+                    for (std::size_t i = 0; i < 2; ++i) {
+                        first[2 * j + i] = where(5 * j + i);
+                        first[16 + 2 * j + i] = where(5 * j + 2 + i);
+                    }
+                    fifth[2 * j] = where(5 * j + 4);
+                }
+            }
+        };
+        alignas(64) static constexpr orders order;
+        const __m512i fours = _mm512_madd_epi16(_mm512_permutex2var_epi16(pairs, _mm512_loadu_si512(order.first), more), _mm512_set1_epi32(0x00400001));
+        const __m256i fifth = _mm512_castsi512_si256(_mm512_permutex2var_epi16(pairs, _mm512_loadu_si512(order.fifth), more));
+        const __m256i middle = _mm256_slli_epi32(_mm512_extracti64x4_epi64(fours, 1), 12);
+        return _mm256_or_si256(_mm256_or_si256(_mm512_castsi512_si256(fours), middle), _mm256_slli_epi32(fifth, 24));  // shifts out the odd words
+    }
+
+    /// Codes of the groups that are packed together, of which `n` exist.
+    template <bool careful>
+    NIBBLE_INLINE static void encode_packed(const std::byte* from, std::size_t n, const float* divisors, const float* reciprocals, std::byte* codes, __m512 table,
+                                            rounding r) {
+        const auto n_values = static_cast<unsigned>(n * group);
+        const std::uint64_t low = n_values >= 64 ? ~0ull : (1ull << n_values) - 1;
+        const std::uint64_t high = n_values >= 128 ? ~0ull : n_values > 64 ? (1ull << (n_values - 64)) - 1 : 0;
+        __m512i c[vectors];
+        const auto value_mask = [&](std::size_t v) [[gnu::always_inline]] { return static_cast<__mmask16>((v < 4 ? low : high) >> (16 * (v % 4))); };
+        const auto spread = [&](const float* of, std::size_t v) [[gnu::always_inline]] {  // each lane's scale
+            const std::size_t first = 16 * v / group;
+            const std::size_t last = (16 * v + 15) / group;
+            if (first == last) return _mm512_set1_ps(of[first]);
+            return _mm512_mask_blend_ps(static_cast<__mmask16>(0xFFFFu << (last * group - 16 * v)), _mm512_set1_ps(of[first]), _mm512_set1_ps(of[last]));
+        };
+#pragma GCC unroll 8
+        for (std::size_t v = 0; v < vectors; ++v) {
+            const __m512 w = load(from + 16 * v * sizeof(T), value_mask(v));
+            if constexpr (by_thresholds<C>) {
+                c[v] = codes_by_thresholds<careful>(w, spread(careful ? divisors : reciprocals, v), table);
+            } else if constexpr (careful) {
+                c[v] = codes_by_division(w, spread(divisors, v), r);
+            } else {
+                // Without a division unless it could matter: that the product with the reciprocal is within 2^-18 of the law's x.
+                const __m512 x = _mm512_fmadd_ps(w, spread(reciprocals, v), _mm512_set1_ps(static_cast<float>(C::zero_code)));
+                const __m512 rest = _mm512_abs_ps(_mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT));
+                c[v] = _mm512_cvtps_epi32(x);
+                if (_mm512_cmp_ps_mask(rest, _mm512_set1_ps(0.5F - 0x1p-17F), _CMP_GT_OQ) != 0) [[unlikely]]
+                    c[v] = codes_by_division(w, spread(divisors, v), r);
+            }
+        }
+        if constexpr (group == 32) {
+            _mm512_mask_storeu_epi32(codes, static_cast<__mmask16>((1u << (4 * n)) - 1), pack_nibbles(c));
+        } else {
+            // Values that do not exist got codes too, in words of the second group, which are not stored.
+            _mm256_mask_storeu_epi32(codes, static_cast<__mmask8>((1u << (4 * n)) - 1), pack_threes(c));
+        }
+    }
+
+    /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
+    NIBBLE_INLINE static unsigned encode_block(const std::byte* from, std::size_t n, std::byte* codes, std::byte* scales, rounding r) {
+        const std::size_t last = n - 1;
+        const __m512i halves_low = max_of_blocks<0x44, 0xEE>(largest_of_four(from, 0, last), largest_of_four(from, 4, last));
+        const __m512i halves_high = max_of_blocks<0x44, 0xEE>(largest_of_four(from, 8, last), largest_of_four(from, 12, last));
+        const __m512i top_bits = max_of_blocks<0x88, 0xDD>(halves_low, halves_high);
+
+        const auto groups = static_cast<__mmask16>((1u << n) - 1);
+        constexpr int infinity = std::is_same_v<T, float> ? 0x7F800000 : std::is_same_v<T, bf16> ? 0x7F80 : 0x7C00;
+        const __mmask16 nan = _mm512_mask_cmpgt_epi32_mask(groups, top_bits, _mm512_set1_epi32(infinity));
+
+        const __m512 quotient = _mm512_div_ps(round_to_model(widen(top_bits)), _mm512_set1_ps(static_cast<float>(C::zero_code)));
+        __m512 divisor = quotient;
+        if constexpr (std::is_same_v<scale, f16_scale>) {
+            const __m256i stored = _mm512_maskz_cvtps_ph(0xFFFF, quotient, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+            divisor = _mm512_cvtph_ps(stored);
+            if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, stored);
+        } else if constexpr (std::is_same_v<scale, f32_scale>) {
+            if (scales != nullptr) _mm512_mask_storeu_ps(scales, groups, quotient);
+        } else {
+            const __m512i rounded = bf16_bits_above(_mm512_castps_si512(quotient));
+            if constexpr (std::is_same_v<scale, bf16_scale>) divisor = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+            if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, _mm512_maskz_cvtepi32_epi16(0xFFFF, _mm512_srli_epi32(rounded, 16)));
+        }
+        if (codes == nullptr) return nan;
+
+        // Scales for which a reciprocal is good: f16's normal numbers; else far from where f32 would lose bits.
+        constexpr bool half = std::is_same_v<scale, f16_scale>;
+        const __mmask16 normal = _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 0x1p-14F : 0x1p-60F), _CMP_GE_OQ) &
+                                 _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 65504.0F : 0x1p60F), _CMP_LE_OQ);
+        const unsigned careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
+        __m512 table = _mm512_setzero_ps();
+        if constexpr (by_thresholds<C>) table = _mm512_load_ps(threshold_tables<C>::of[r == rounding::half_even ? 0 : 1].data());
+        alignas(64) float divisors[16];
+        alignas(64) float reciprocals[16];
+        _mm512_store_ps(divisors, divisor);
+        _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
+        for (std::size_t g = 0; g < n; g += packed_at_once) {
+            const std::size_t count = n - g < packed_at_once ? n - g : packed_at_once;
+            std::byte* to = codes + g * C::words_per_group * 4;
+            const std::byte* source = from + g * group_bytes;
+            if (((careful >> g) & ((1u << packed_at_once) - 1)) != 0) [[unlikely]] {
+                encode_packed<true>(source, count, divisors + g, reciprocals + g, to, table, r);
+            } else {
+                encode_packed<false>(source, count, divisors + g, reciprocals + g, to, table, r);
+            }
+        }
+        return nan;
+    }
+};
+
+}  // namespace nibble::cpu::detail
+
+#endif
