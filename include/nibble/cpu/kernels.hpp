@@ -111,7 +111,7 @@ template <class Arch>
     detail::fill_decode<Arch, f16>(t, codecs);
     t.arch = Arch::name;
     t.shard_bf16 = &shard_bf16_row<Arch>;
-    t.md5_lanes = &cpu::md5_update_lanes_for<Arch>;
+    t.md5_lanes = &cpu::md5_update<Arch>;
     return t;
 }
 
