@@ -77,15 +77,15 @@ TEST_CASE("md5 lanes: every vector that this build has") {
     lockstep_equals_scalar<cpu::detail::md5_scalar<arch>, 2>();
 #if defined(__SSE2__)
     lockstep_equals_scalar<cpu::detail::md5_sse2<arch>, 2>();
-    lockstep_equals_scalar<cpu::detail::md5_xsimd<xsimd::sse2>, 2>();
-    for (std::size_t lanes = 1; lanes <= 16; ++lanes) equals_scalar<xsimd::sse2>(lanes, 1000);
+    lockstep_equals_scalar<cpu::detail::md5_xsimd<cpu::sse2>, 2>();
+    for (std::size_t lanes = 1; lanes <= 16; ++lanes) equals_scalar<cpu::sse2>(lanes, 1000);
 #endif
 #if defined(__AVX2__)
     lockstep_equals_scalar<cpu::detail::md5_avx2<arch>, 2>();
-    for (std::size_t lanes = 1; lanes <= 16; ++lanes) equals_scalar<xsimd::avx2>(lanes, 1000);
+    for (std::size_t lanes = 1; lanes <= 16; ++lanes) equals_scalar<cpu::avx2>(lanes, 1000);
 #endif
 #if defined(__AVX512BW__)
     lockstep_equals_scalar<cpu::detail::md5_avx512<arch>, 2>();
-    for (std::size_t lanes = 1; lanes <= 33; ++lanes) equals_scalar<xsimd::avx512bw>(lanes, 1000);
+    for (std::size_t lanes = 1; lanes <= 33; ++lanes) equals_scalar<cpu::avx512>(lanes, 1000);
 #endif
 }
