@@ -74,6 +74,31 @@ concept encoder = codec<C> && requires(const float* w, std::size_t n, encode_opt
     { C::encode(w, n, o) } -> std::same_as<typename C::block>;
 };
 
+/// A tensor-scaled codec has, beside its planes, one scale for a whole tensor. It is no `codec`: its blocks mean nothing without
+/// that scale. Members as an encoder's, but
+///   tensor_plane               the plane of the scale, shape [1]
+///   max_abs(w, n[, so_far])    the largest magnitude of n values of model_type, widened to f32, and of those before them
+///   tensor_scale(max_abs)      the scale for it
+///   encode(w, n, scale)        the block of a group
+///   decode(b, scale, out)      writes `group` floats
+template <class C>
+concept tensor_scaled = requires(const float* w, std::size_t n, float scale, const typename C::block& b, float* out) {
+    typename C::model_type;
+    { C::group } -> std::convertible_to<std::size_t>;
+    { C::planes.size() } -> std::convertible_to<std::size_t>;
+    { C::layout::index(0, 0, 0, 0) } -> std::convertible_to<std::uint64_t>;
+    { C::tensor_plane } -> std::convertible_to<plane>;
+    { C::max_abs(w, n) } -> std::same_as<float>;
+    { C::max_abs(w, n, scale) } -> std::same_as<float>;
+    { C::tensor_scale(scale) } -> std::same_as<float>;
+    { C::encode(w, n, scale) } -> std::same_as<typename C::block>;
+    { C::decode(b, scale, out) } -> std::same_as<void>;
+};
+
+/// What a quantized tensor may be made by.
+template <class C>
+concept any_codec = codec<C> || tensor_scaled<C>;
+
 /// A formulaic codec is one from which SIMD and shaders derive: codes in words of `packing`, and value(code, scale), written once
 /// for any arithmetic type.
 template <class C>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Codecs that only cast: q0f16, q0f32, q0bf16, and the fp8 types of mlc_llm's per-tensor schemes.
+// Codecs that only cast: q0f16, q0f32, q0bf16.
 
 #include "nibble/codec/codec.hpp"
 

@@ -164,6 +164,24 @@ inline void check_quantization_config(const source::checkpoint& c, error_list& p
                         "convert the original model in f32, f16 or bf16: reading quantized weights as if they were plain ones would give nonsense"});
 }
 
+/// The vocabulary is open in MLC: the rows that the checkpoint has are taken, and the difference is said.
+inline void open_vocabulary(planned_parameter& p, const source::checkpoint& c, const source::tensor& t, plan& out) {
+    const std::string rows = std::to_string(t.dims[0]);
+    const std::string stated = std::to_string(p.of.dims[0]);
+    if (t.dims[0] < p.of.dims[0]) {
+        out.problems.push_back({errc::mismatch,
+                                "it has " + rows + " rows, fewer than the vocab_size " + stated + " of config.json",
+                                c.files[t.file]->path(),
+                                t.name,
+                                {},
+                                "set \"vocab_size\" to " + rows + " if the vocabulary was cut, else download the weights again"});
+        return;
+    }
+    out.notes.push_back(t.name + " has " + rows + " rows, config.json says vocab_size " + stated +
+                        ": all rows are converted; if tokens were added, set \"vocab_size\" to " + rows);
+    p.of.dims[0] = t.dims[0];
+}
+
 /// Sources of one parameter: found, convertible, and of shapes that add up to the parameter's.
 inline void find_sources(planned_parameter& p, const source::checkpoint& c, const std::unordered_map<std::string_view, std::size_t>& index, plan& out) {
     std::uint64_t rows = 0;
@@ -188,6 +206,7 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
         }
         const bool vector = p.of.dims.rank() < 2;
         shape seen = t.dims;
+        if (p.of.free_rows && seen.rank() == 2 && seen[0] != p.of.dims[0]) open_vocabulary(p, c, t, out);
         if (p.of.transpose && seen.rank() == 2) seen = shape{t.dims[1], t.dims[0]};
         if (p.of.sources.size() == 1 ? seen != p.of.dims : (!vector && seen.columns() != p.of.dims.columns())) {
             out.problems.push_back({errc::mismatch,
@@ -222,25 +241,34 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     out.notes = c.notes;
     out.quantization = find_scheme(options.quantization);
     if (out.quantization == nullptr) {
-        return fail(error{errc::unsupported, "unknown quantization \"" + options.quantization + "\"", {}, {}, {}, "known are " + scheme_names()});
+        return fail(unknown_scheme(options.quantization));
     }
     detail::check_quantization_config(c, out.problems);
 
     model::config config(c.config, c.config_file);
-    auto mapped = model::map_model(config, options.model_type);
-    if (!mapped) {
-        out.problems.push_back(std::move(mapped.error()));
+    auto architecture = model::architecture_of(config, options.model_type);
+    if (!architecture) {
+        out.problems.push_back(std::move(architecture.error()));
         return out;
     }
-    out.model_type = mapped->model_type;
+    out.model_type = (*architecture)->model_type;
+    if (out.quantization->fp8 && !(*architecture)->per_tensor_fp8) {
+        out.problems.push_back({errc::unsupported,
+                                options.quantization + " is not defined for model type \"" + out.model_type + "\"",
+                                c.config_file,
+                                {},
+                                {},
+                                "take one of the q schemes; mlc_llm has fp8 weights for llama, llama4 and mixtral"});
+    }
+    auto mapped = (*architecture)->map(config);
     for (const auto& p : config.problems()) out.problems.push_back(p);
-    for (auto& n : mapped->notes) out.notes.push_back(std::move(n));
+    for (auto& n : mapped.notes) out.notes.push_back(std::move(n));
     if (!config.problems().empty()) return out;
 
     const auto index = c.by_name();
-    std::unordered_set<std::string_view> used(mapped->unused.begin(), mapped->unused.end());
+    std::unordered_set<std::string_view> used(mapped.unused.begin(), mapped.unused.end());
     std::unordered_set<std::string> bases;
-    for (const auto& p : mapped->parameters) {
+    for (const auto& p : mapped.parameters) {
         for (const auto& s : p.sources) {
             used.insert(s);
             if (const auto dot = s.rfind('.'); dot != s.npos) bases.insert(s.substr(0, dot));
@@ -249,7 +277,7 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     std::vector<std::string> dropped;
     for (const auto& t : c.tensors) {
         const bool left_out =
-            std::any_of(mapped->unused_prefixes.begin(), mapped->unused_prefixes.end(), [&](const auto& prefix) { return t.name.starts_with(prefix); });
+            std::any_of(mapped.unused_prefixes.begin(), mapped.unused_prefixes.end(), [&](const auto& prefix) { return t.name.starts_with(prefix); });
         if (used.contains(t.name) || left_out) continue;
         if (!options.allow_unexpected && detail::belongs_to_parameter(t.name, bases)) {
             out.problems.push_back({errc::unsupported,
@@ -270,7 +298,7 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     }
 
     std::vector<planned_parameter> all;
-    for (auto& p : mapped->parameters) {
+    for (auto& p : mapped.parameters) {
         planned_parameter planned{p, detail::codec_of(p, *out.quantization), {}};
         if (planned.codec == scheme::none) {
             out.problems.push_back({errc::unsupported,
@@ -289,11 +317,16 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
     shard::packer packer(options.shard_bytes);
     std::unordered_map<std::string, planned_record> by_name;
     double bytes = 0;
-    for (const auto i : detail::writing_order(mapped->parameters, c)) {
+    for (const auto i : detail::writing_order(mapped.parameters, c)) {
         const auto& p = all[i];
         visit_codec(p.codec, [&]<class C>() {
-            for (std::size_t plane = 0; plane < C::planes.size(); ++plane) {
-                shard::record r{detail::plane_name(p.of.name, C::planes[plane].suffix), plane_shape<C>(plane, p.matrix()), C::planes[plane].type, 0, 0, false};
+            for (std::size_t plane = 0; plane < stored_planes<C>.size(); ++plane) {
+                shard::record r{detail::plane_name(p.of.name, stored_planes<C>[plane].suffix),
+                                stored_shape<C>(plane, p.matrix()),
+                                stored_planes<C>[plane].type,
+                                0,
+                                0,
+                                false};
                 const auto n = r.dims.elements();
                 r.n_bytes = n * shard::stored_bytes(r.type);
                 bytes += static_cast<double>(n * info(r.type).block_bytes);
@@ -310,7 +343,7 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
         for (const auto& r : s.records) records.push_back(by_name.at(r.name));
     }
     out.manifest.parameter_bytes = bytes;
-    const auto values = detail::loaded_values(out.parameters, c, mapped->unused);
+    const auto values = detail::loaded_values(out.parameters, c, mapped.unused);
     out.manifest.bits_per_parameter = values == 0 ? 0 : bytes * 8.0 / static_cast<double>(values);
     return out;
 }

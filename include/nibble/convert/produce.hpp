@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -141,7 +142,7 @@ namespace detail {
 
 /// Encodes one row of `columns` values (a row of the reader, or a stretch of a plain one) to dense planes; either may be null.
 template <encoder C, class T>
-void encode_dense_row(const std::byte* row, std::uint64_t columns, const plane_pointers<C>& planes, encode_options options) {
+void encode_dense_row(const std::byte* row, std::uint64_t columns, const std::array<std::byte*, C::planes.size()>& planes, encode_options options) {
     const std::uint64_t n_groups = groups_of<C>(columns);
     float w[C::group];
     for (std::uint64_t g = 0; g < n_groups; ++g) {
@@ -156,8 +157,6 @@ void encode_dense_row(const std::byte* row, std::uint64_t columns, const plane_p
         });
     }
 }
-
-inline std::byte* at(std::vector<std::byte>& v) { return v.data(); }
 
 /// f32 values to the bf16 in which a shard stores them: RNE below a limit, truncation above it and for NaN.
 inline void f32_to_stored(const std::byte* from, std::uint64_t n, std::byte* to) {
@@ -206,12 +205,15 @@ private:
             open_ = parameter;
             kept_.clear();
             kept_plane_ = 0;
+            scale_.reset();
         }
         return visit_codec(p.codec, [&]<class C>() -> result<void> {
             result<void> made;
             if (row_ == 0 && kept_plane_ == plane && !kept_.empty()) {
-                append(kept_, C::planes[plane].type);
+                append(kept_, stored_planes<C>[plane].type);
                 row_ = p.rows();
+            } else if constexpr (tensor_scaled<C>) {
+                made = scaled<C>(p, plane);
             } else if constexpr (C::layout::transposed) {
                 made = whole<C>(p, plane);
             } else if constexpr (C::planes.size() == 1) {
@@ -252,6 +254,48 @@ private:
         visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, {values.data()}, {}); });
         append(values, C::planes[0].type);
         row_ += run->n_rows;
+        return {};
+    }
+
+    /// A plane of a codec with one scale for the tensor, which takes a pass over all values to find.
+    template <class C>
+    result<void> scaled(const planned_parameter& p, std::size_t plane) {
+        const std::uint64_t columns = p.columns();
+        std::vector<float> w;
+        const auto next_rows = [&](std::uint64_t row) -> result<std::uint64_t> {
+            auto run = reader_->rows(row, std::min(std::max<std::uint64_t>(1, stretch / columns), p.rows() - row));
+            if (!run) return pass(run);
+            w.resize(run->n_rows * columns);
+            visit_float(run->type, [&]<class T>() {
+                for (std::size_t i = 0; i < w.size(); ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(run->data + i * sizeof(T))));
+            });
+            return run->n_rows;
+        };
+        if (row_ == 0 && (plane == 0 || !scale_)) {
+            float top = C::lowest_magnitude;
+            for (std::uint64_t row = 0; row < p.rows();) {
+                auto n = next_rows(row);
+                if (!n) return pass(n);
+                top = C::max_abs(w.data(), w.size(), top);
+                row += *n;
+            }
+            scale_ = C::tensor_scale(top);
+        }
+        if (plane == C::planes.size()) {
+            std::vector<std::byte> bytes(sizeof(float));
+            store(bytes.data(), *scale_);
+            append(bytes, C::tensor_plane.type);
+            row_ = p.rows();
+            return {};
+        }
+        auto n = next_rows(row_);
+        if (!n) return pass(n);
+        for (const float x : w) {
+            const auto block = C::encode(&x, 1, *scale_);
+            const auto& code = std::get<0>(block);
+            ready_.insert(ready_.end(), reinterpret_cast<const std::byte*>(code.data()), reinterpret_cast<const std::byte*>(code.data()) + sizeof(code));
+        }
+        row_ += *n;
         return {};
     }
 
@@ -339,6 +383,7 @@ private:
     std::size_t ready_begin_ = 0;
     std::vector<std::byte> kept_;  ///< the plane after this one, made in the same pass
     std::size_t kept_plane_ = 0;
+    std::optional<float> scale_;  ///< of a tensor-scaled codec, once known
 };
 
 }  // namespace nibble::convert

@@ -17,6 +17,10 @@
 
 namespace nibble::convert {
 
+/// Shards that one thread works on at the same time, and the stretch of each that it holds.
+inline constexpr std::size_t lanes_per_thread = 8;
+inline constexpr std::size_t lane_bytes = 128 << 10;
+
 struct progress {
     std::uint64_t bytes_done = 0;  ///< of the output, those of shards that were already there included
     std::uint64_t bytes_total = 0;
@@ -43,8 +47,6 @@ struct run_report {
 
 namespace detail {
 
-inline constexpr std::size_t lanes_per_thread = 8;
-inline constexpr std::size_t lane_bytes = 128 << 10;
 inline constexpr std::string_view journal_name = "journal";
 
 /// What a work folder belongs to: the same plan, options and source files give the same text; `here` adds what holds on this

@@ -206,15 +206,9 @@ public:
             if (auto renamed = detail::rename_file(work_, final_); !renamed) return renamed;
             return detail::sync_folder(final_.parent_path());
         }
-        for (const std::string_view index : {"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"})
-            fs::remove(final_ / index, ec);
-        if (auto synced = detail::sync_folder(final_); !synced) return synced;
-        std::vector<fs::path> stale;
-        for (const auto& entry : fs::directory_iterator(final_, ec)) {
-            const auto name = entry.path().filename().string();
-            if (name.starts_with("params_shard_") && name.ends_with(".bin")) stale.push_back(entry.path());
+        if (part_.empty()) {
+            if (auto removed = remove_old(); !removed) return removed;
         }
-        for (const auto& path : stale) fs::remove(path, ec);
         for (const auto& name : files) {
             if (auto moved = detail::rename_file(work_ / name, final_ / name); !moved) return moved;
         }

@@ -75,6 +75,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
         if (!parsed->is_object()) return fail(error{errc::malformed, "config.json must be a JSON object", c.config_file, {}, {}, {}});
         c.config = std::move(*parsed);
     }
+    if (!options.weights_folder.empty()) folder = options.weights_folder;
 
     const auto add_file = [&](result<std::shared_ptr<const file>> f) -> result<std::vector<tensor>> {
         if (!f) return pass(f);

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+// `nibble convert`: a checkpoint to MLC shards. Flags that mlc_llm convert_weight has carry its names.
+
+#include <charconv>
+#include <memory>
+#include <optional>
+
+#include "commands.hpp"
+#include "nibble/convert.hpp"
+#include "terminal.hpp"
+
+namespace nibble::command {
+
+namespace {
+
+struct arguments {
+    std::string model;
+    std::string output;
+    std::string model_type;
+    std::string source;
+    std::string source_format;
+    std::string device;
+    std::string rounding = "even";
+    std::string fit = "absmax";
+    std::string only_shards;
+    std::uint64_t shard_bytes = shard::default_shard_bytes;
+    bool plan = false;
+    bool join = false;
+    bool no_legacy_index = false;
+    bool read_files = false;
+    convert::plan_options plan_options;
+    convert::run_options run_options;
+};
+
+std::optional<std::pair<std::size_t, std::size_t>> shard_range(const std::string& text) {
+    std::pair<std::size_t, std::size_t> range;
+    const char* end = text.data() + text.size();
+    auto first = std::from_chars(text.data(), end, range.first);
+    if (first.ec != std::errc{}) return std::nullopt;
+    range.second = range.first;
+    if (first.ptr != end) {
+        if (*first.ptr != '-') return std::nullopt;
+        const auto second = std::from_chars(first.ptr + 1, end, range.second);
+        if (second.ec != std::errc{} || second.ptr != end) return std::nullopt;
+    }
+    if (range.first > range.second) return std::nullopt;
+    return range;
+}
+
+/// Memory that a run needs besides mapped file pages: the lanes' buffers, and what is held of a parameter.
+std::uint64_t memory_bound(const convert::plan& p, unsigned threads) {
+    std::uint64_t largest = 0;
+    for (const auto& s : p.manifest.shards) {
+        for (const auto& r : s.records) largest = std::max(largest, r.n_bytes);
+    }
+    return (16 << 20) + threads * std::uint64_t{convert::lanes_per_thread} * (convert::lane_bytes + (1 << 18)) + largest;
+}
+
+json plan_json(const convert::plan& p, unsigned threads) {
+    json shards = json::array();
+    for (const auto& s : p.manifest.shards) {
+        json records = json::array();
+        for (const auto& r : s.records) {
+            records.push_back({{"name", r.name},
+                               {"shape", std::vector<std::uint64_t>(r.dims.begin(), r.dims.end())},
+                               {"dtype", shard::dtype_text(r.type)},
+                               {"nbytes", r.n_bytes},
+                               {"byteOffset", r.offset}});
+        }
+        shards.push_back({{"path", s.path}, {"nbytes", s.n_bytes}, {"records", std::move(records)}});
+    }
+    return {{"model_type", p.model_type},
+            {"quantization", p.quantization->name},
+            {"source_bytes", p.source_bytes()},
+            {"output_bytes", p.output_bytes()},
+            {"parameters", p.manifest.n_parameters},
+            {"bits_per_parameter", p.manifest.bits_per_parameter},
+            {"memory_bytes", memory_bound(p, threads)},
+            {"notes", p.notes},
+            {"shards", std::move(shards)}};
+}
+
+void print_plan(const convert::plan& p, const std::string& output, unsigned threads) {
+    table shards({"shard", "bytes", "records", "first"});
+    for (const auto& s : p.manifest.shards) shards.row({s.path, std::to_string(s.n_bytes), std::to_string(s.records.size()), s.records.front().name});
+    shards.print();
+    std::printf("\nmodel type    %s (%s)\n", p.model_type.c_str(), p.model.format.c_str());
+    std::printf("quantization  %s, %.3f bits per parameter\n", std::string(p.quantization->name).c_str(), p.manifest.bits_per_parameter);
+    std::printf("reads         %s in %zu files\n", size_text(p.source_bytes()).c_str(), p.model.files.size());
+    std::printf("writes        %s in %zu shards and the index", size_text(p.output_bytes()).c_str(), p.manifest.shards.size());
+    if (!output.empty()) std::printf("; %s are free there", size_text(shard::output_folder::free_bytes(output)).c_str());
+    std::printf("\nmemory        at most about %s besides mapped file pages\n", size_text(memory_bound(p, threads)).c_str());
+}
+
+int refuse(const error_list& problems, const context& shared) {
+    if (shared.json) {
+        print_json({{"done", false}, {"problems", to_json(problems)}});
+    } else {
+        for (const auto& e : problems) print_error(e);
+        if (problems.size() > 1) std::fprintf(stderr, "nibble: %zu problems, nothing was written\n", problems.size());
+    }
+    return exit_refused;
+}
+
+int convert(arguments& a, const context& shared) {
+    auto& options = a.plan_options;
+    options.model_type = a.model_type == "auto" ? "" : a.model_type;
+    options.encode.rounding = a.rounding == "away" ? rounding::half_away : rounding::half_even;
+    options.encode.fit = a.fit == "mse" ? fit::mse : fit::absmax;
+    options.shard_bytes = a.shard_bytes;
+    options.source.access = a.read_files ? file_access::read : file_access::map;
+    a.run_options.legacy_index = !a.no_legacy_index;
+    if (!a.only_shards.empty()) a.run_options.only_shards = shard_range(a.only_shards);
+    const unsigned threads = a.run_options.threads != 0 ? a.run_options.threads : std::max(1u, std::thread::hardware_concurrency());
+
+    // mlc_llm takes a config.json or the folder that holds it, and the weights from --source.
+    std::string model = a.model;
+    if (std::filesystem::path(model).filename() == "config.json") model = std::filesystem::path(model).parent_path().string();
+    if (model.empty()) model = ".";
+    if (!a.source.empty() && a.source != "auto") {
+        std::error_code ec;
+        if (std::filesystem::is_directory(a.source, ec))
+            options.source.weights_folder = a.source;
+        else
+            options.source.weights = a.source;
+    }
+
+    auto plan = convert::make_plan(model, options);
+    if (!plan) return refuse({plan.error()}, shared);
+    if (!shared.quiet && !shared.json) {
+        for (const auto& n : plan->notes) print_note(n);
+    }
+    auto problems = plan->problems;
+    if (!a.output.empty() && problems.empty()) {
+        if (auto room = convert::check_space(*plan, a.output); !room) problems.push_back(room.error());
+    }
+    if (!problems.empty()) return refuse(problems, shared);
+    if (a.plan) {
+        if (shared.json)
+            print_json(plan_json(*plan, threads));
+        else
+            print_plan(*plan, a.output, threads);
+        return exit_done;
+    }
+
+    progress_line line(!shared.quiet && !shared.json);
+    a.run_options.on_progress = [&](const convert::progress& p) { line.show(p.bytes_done, p.bytes_total); };
+    const auto report = a.join ? convert::join(*plan, a.output, a.run_options) : convert::run(*plan, a.output, a.run_options);
+    line.clear();
+    if (!report) return refuse({report.error()}, shared);
+    if (shared.json) {
+        print_json({{"done", true},
+                    {"output", a.output},
+                    {"model_type", plan->model_type},
+                    {"quantization", plan->quantization->name},
+                    {"files", report->files},
+                    {"bytes", report->bytes},
+                    {"bits_per_parameter", plan->manifest.bits_per_parameter},
+                    {"seconds", report->seconds},
+                    {"shards_kept", report->shards_kept},
+                    {"notes", plan->notes}});
+    } else if (!shared.quiet) {
+        std::printf("%s: %s, %s -> %s in %zu shards, %.3f bits per parameter, %.2f s (%s/s read)\n", a.output.c_str(),
+                    std::string(plan->quantization->name).c_str(), size_text(plan->source_bytes()).c_str(), size_text(report->bytes).c_str(),
+                    plan->manifest.shards.size(), plan->manifest.bits_per_parameter, report->seconds,
+                    size_text(static_cast<double>(plan->source_bytes()) / std::max(report->seconds, 1e-6)).c_str());
+        if (report->shards_kept != 0 && !a.join) std::printf("%zu shards were there already and hold\n", report->shards_kept);
+        if (a.run_options.only_shards) std::printf("a share: when all shares are in one folder, write the index with `nibble convert ... --join`\n");
+    }
+    return exit_done;
+}
+
+}  // namespace
+
+void add_convert(CLI::App& app, context& shared) {
+    auto a = std::make_shared<arguments>();
+    auto& c = *app.add_subcommand("convert", "Convert a checkpoint to MLC shards, byte for byte as mlc_llm convert_weight does");
+    c.add_option("model", a->model, "Folder of a Hugging Face checkpoint (or its config.json), a .safetensors or a .gguf file")->required();
+    c.add_option("-q,--quantization", a->plan_options.quantization, "One of " + scheme_names())->required();
+    auto* output = c.add_option("-o,--output", a->output, "Folder to write");
+    c.add_option("--model-type", a->model_type, "Architecture, where config.json does not say it or says it wrongly")->default_str("auto");
+    c.add_option("--source", a->source, "Weights, where they are not beside config.json")->default_str("auto");
+    c.add_option("--source-format", a->source_format, "Found by looking; accepted for mlc_llm's users")
+        ->check(CLI::IsMember({"auto", "huggingface-safetensor"}));
+    c.add_option("--device", a->device, "Ignored: the conversion runs on the CPU; accepted for mlc_llm's users");
+    c.add_option("--rounding", a->rounding, "Ties of codes: to even (today's mlc_llm) or away from zero (with TVM before 2026-04)")
+        ->check(CLI::IsMember({"even", "away"}));
+    c.add_option("--fit", a->fit, "Scales: absmax (mlc_llm's bytes) or mse (least squared error, same format)")->check(CLI::IsMember({"absmax", "mse"}));
+    c.add_option("--threads", a->run_options.threads, "Threads (default: one for each core)")->check(CLI::Range(1, 1024));
+    c.add_option("--shard-size", a->shard_bytes, "Largest size of a shard, as in 32MiB")
+        ->transform(CLI::AsSizeValue(false))
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
+    c.add_flag("--resume", a->run_options.resume, "Go on with an interrupted conversion: only shards that are missing or damaged are made");
+    c.add_flag("--overwrite", a->run_options.overwrite, "Replace a finished conversion in the output folder");
+    auto* only = c.add_option("--only-shards", a->only_shards, "Make shards A-B only, as one share of a conversion (see --join)");
+    only->check([](const std::string& text) { return shard_range(text) ? std::string() : "expected A-B, as in 0-3"; });
+    c.add_flag("--join", a->join, "Write the index of an output whose shares are all there")->excludes(only);
+    auto* plan = c.add_flag("--plan", a->plan, "Print what would be written, and what it needs, then stop");
+    c.add_flag("--allow-unexpected", a->plan_options.allow_unexpected, "Drop tensors that belong to a parameter and have no place in the model");
+    c.add_flag("--follow-links", a->plan_options.source.follow_links, "Read files that are links out of the model's folder");
+    c.add_flag("--read", a->read_files, "Read files instead of mapping them: for files that other programs may change");
+    c.add_flag("--no-legacy-index", a->no_legacy_index, "Write tensor-cache.json only, not ndarray-cache.json (WebLLM up to 0.2.79)");
+    shared.add_flags(c);
+    c.callback([a, output, plan, &shared] {
+        if (output->count() == 0 && plan->count() == 0) throw CLI::RequiredError("--output");
+        shared.exit_code = convert(*a, shared);
+    });
+}
+
+}  // namespace nibble::command

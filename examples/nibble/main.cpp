@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble: from a Hugging Face checkpoint to what a browser loads.
+
+#include "commands.hpp"
+#include "nibble/version.hpp"
+
+int main(int argc, char** argv) {
+    namespace command = nibble::command;
+    CLI::App app{"Converts Hugging Face checkpoints to quantized formats that browsers load, and checks the result.", "nibble"};
+    app.set_version_flag("--version", NIBBLE_VERSION);
+    app.require_subcommand(1);
+    app.failure_message(CLI::FailureMessage::help);
+
+    command::context shared;
+    command::add_convert(app, shared);
+
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? command::exit_done : command::exit_usage;
+    }
+    return shared.exit_code;
+}
