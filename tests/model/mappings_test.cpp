@@ -25,6 +25,12 @@ json read_json(const std::filesystem::path& path) {
     return std::move(*parsed);
 }
 
+/// The config of a golden: the model's own where the converter's tests have the model, else one made for its mapping.
+json read_config(std::string_view golden) {
+    const auto model = data / "models" / golden / "config.json";
+    return read_json(std::filesystem::exists(model) ? model : data / "configs" / (std::string(golden) + ".json"));
+}
+
 std::vector<std::string> golden_names() {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(data / "mappings")) names.push_back(entry.path().stem().string());
@@ -62,7 +68,7 @@ bool is_permutation_of_rows(const parameter& p) {
 
 /// A golden's config with some keys changed.
 config changed(std::string_view golden, const json& changes = json::object()) {
-    auto values = read_json(data / "configs" / (std::string(golden) + ".json"));
+    auto values = read_config(golden);
     values.update(changes);
     return {std::move(values), "config.json"};
 }
@@ -94,7 +100,7 @@ TEST_CASE("mappings are those of mlc_llm") {
     const auto name = GENERATE(from_range(golden_names()));
     CAPTURE(name);
     const auto golden = read_json(data / "mappings" / (name + ".json"));
-    config c(read_json(data / "configs" / (name + ".json")), name);
+    config c(read_config(name), name);
     CHECK(c.text("model_type") == golden["model_type"].get<std::string>());
     const auto m = map_model(c);
     for (const auto& e : c.problems()) UNSCOPED_INFO(e.message());
@@ -137,7 +143,7 @@ TEST_CASE("row orders regroup heads") {
 }
 
 TEST_CASE("row orders are permutations of the rows") {
-    for (const std::uint64_t heads : {1, 3, 8}) {
+    for (const auto heads : {1U, 3U, 8U}) {
         const json changes{{"hidden_size", heads * 8}, {"num_attention_heads", heads}, {"num_key_value_heads", 1}};
         for (const auto* golden : {"gpt_neox_f16", "internlm2_bf16"}) {
             std::size_t ordered = 0;
@@ -180,7 +186,7 @@ TEST_CASE("an unknown model type is answered with those like it") {
     CHECK(m);
     m = map_model(c, "deepseek_v3");
     REQUIRE_FALSE(m);
-    CHECK(m.error().rule == "model type \"deepseek_v3\" cannot be converted: its attention needs kv_b_proj split and transposed head by head");
+    CHECK(m.error().rule.starts_with("model type \"deepseek_v3\" cannot be converted: its attention"));
     for (const auto& none : {json{{"model_type", nullptr}}, json{{"model_type", 3}}, json{{"model_type", ""}}}) {
         auto d = changed("qwen2_bf16", none);
         m = map_model(d);
@@ -226,10 +232,11 @@ TEST_CASE("all problems of a config are reported at once") {
 }
 
 TEST_CASE("no value of any key makes a mapping fail or grow without bound") {
-    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true, json::array(), json::object()};
+    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true,
+                                   json::array(), json::object()};
     const auto name = GENERATE(from_range(golden_names()));
     CAPTURE(name);
-    const auto whole = read_json(data / "configs" / (name + ".json"));
+    const auto whole = read_config(name);
     const auto attempt = [](json values_of_config) {
         config c(std::move(values_of_config), "config.json");
         const auto m = map_model(c);
@@ -340,7 +347,8 @@ TEST_CASE("eagle is llama without model., and joins two hidden states") {
 }
 
 TEST_CASE("gptj, phi3_v, bert-bge and qwen3_5 have the names of their definitions") {
-    const auto j = map_good({json{{"model_type", "gptj"}, {"n_embd", 64}, {"n_head", 4}, {"n_layer", 1}, {"n_inner", nullptr}, {"vocab_size", 96}}, "config.json"});
+    const json gptj_values{{"model_type", "gptj"}, {"n_embd", 64}, {"n_head", 4}, {"n_layer", 1}, {"n_inner", nullptr}, {"vocab_size", 96}};
+    const auto j = map_good({gptj_values, "config.json"});
     CHECK(find(j, "transformer.h.0.attn.c_attn.weight").sources.back() == "transformer.h.0.attn.v_proj.weight");
     CHECK(find(j, "transformer.h.0.mlp.fc_in.weight").dims == shape{256, 64});
     CHECK(find(j, "lm_head.bias").dims == shape{96});
@@ -352,7 +360,8 @@ TEST_CASE("gptj, phi3_v, bert-bge and qwen3_5 have the names of their definition
     CHECK(patch.sources.front() == "model.vision_embed_tokens.img_processor.vision_model.embeddings.patch_embedding.weight");
     CHECK(patch.dims == shape{1024, 3, 14, 14});
     CHECK(find(v, "vision_embed_tokens.img_processor.vision_model.encoder.layers.23.self_attn.q_proj.weight").kind == role::other);
-    CHECK(find(v, "vision_embed_tokens.img_projection.linear_2.weight").sources.front() == "model.vision_embed_tokens.img_projection.2.weight");
+    const auto& projection = find(v, "vision_embed_tokens.img_projection.linear_2.weight");
+    CHECK(projection.sources.front() == "model.vision_embed_tokens.img_projection.2.weight");
     CHECK(find(v, "vision_embed_tokens.img_projection.linear_1.weight").kind == role::linear);
     CHECK(find(v, "lm_head.weight").kind == role::final_linear);
 

@@ -204,6 +204,10 @@ inline void find_sources(planned_parameter& p, const source::checkpoint& c, cons
             out.problems.push_back({errc::unsupported, "no weight can be made of type " + type, c.files[t.file]->path(), name, t.offset,
                                     "weights may be F32, F16, BF16, F8_E4M3 or F8_E5M2"});
         }
+        if (is_ggml_block(t.type) && (t.dims.rank() < 2 || p.of.transpose)) {
+            out.problems.push_back(
+                {errc::unsupported, "a " + std::string(info(t.type).name) + " tensor must be a matrix of rows", c.files[t.file]->path(), name, t.offset, {}});
+        }
         const bool vector = p.of.dims.rank() < 2;
         shape seen = t.dims;
         if (p.of.free_rows && seen.rank() == 2 && seen[0] != p.of.dims[0]) open_vocabulary(p, c, t, out);

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "nibble/codec/ggml.hpp"
 #include "nibble/codec/quantize.hpp"
 #include "nibble/convert/plan.hpp"
 
@@ -79,30 +80,39 @@ private:
         const std::uint64_t columns = parameter_.columns();
         const std::uint64_t values = n * columns;
         const auto& form = info(t.type);
-        if (is_ggml_block(t.type)) return fail(errc::unsupported, "block types are not read yet");
-        auto bytes = plan_.model.bytes(t, row * columns * form.block_bytes, (row * columns + values) * form.block_bytes, scratch_);
+        auto bytes =
+            plan_.model.bytes(t, row * columns / form.block_values * form.block_bytes, (row + n) * columns / form.block_values * form.block_bytes, scratch_);
         if (!bytes) return pass(bytes);
         row_run run{t.type, bytes->data(), n};
+        if (is_ggml_block(t.type)) {
+            decoded_.resize(values);
+            ggml::decode_blocks(t.type, bytes->data(), values, decoded_.data());
+            run = {encoding::f32, reinterpret_cast<const std::byte*>(decoded_.data()), n};
+        }
         if (parameter_.of.plus_one && !t.plus_one_stored) add_one(run, values);
         return run;
     }
 
-    /// (x + 1) rounded to the source's own type, as numpy adds.
+    /// x + 1, rounded to the source's own type as numpy adds, or in f32 where the mapping says so.
     void add_one(row_run& run, std::uint64_t values) {
-        changed_.resize(values * info(run.type).block_bytes);
+        const bool in_f32 = parameter_.of.plus_one_in_f32;
+        const encoding type = in_f32 ? encoding::f32 : run.type;
+        changed_.resize(values * info(type).block_bytes);
         visit_float(run.type, [&]<class T>() {
             for (std::uint64_t i = 0; i < values; ++i) {
-                const T x = nibble::load<T>(run.data + i * sizeof(T));
-                T sum;
-                if constexpr (std::is_same_v<T, f8_e4m3>)
-                    sum = to_f8_e4m3(to_f32(x) + 1.0F);
+                const float sum = to_f32(nibble::load<T>(run.data + i * sizeof(T))) + 1.0F;
+                std::byte* to = changed_.data() + i * info(type).block_bytes;
+                if (in_f32)
+                    store(to, sum);
+                else if constexpr (std::is_same_v<T, f8_e4m3>)
+                    store(to, to_f8_e4m3(sum));
                 else if constexpr (std::is_same_v<T, f8_e5m2>)
-                    sum = to_f8_e5m2(to_f32(x) + 1.0F);
+                    store(to, to_f8_e5m2(sum));
                 else
-                    sum = number_cast<T>(to_f32(x) + 1.0F);
-                store(changed_.data() + i * sizeof(T), sum);
+                    store(to, number_cast<T>(sum));
             }
         });
+        run.type = type;
         run.data = changed_.data();
     }
 
@@ -134,6 +144,7 @@ private:
     std::vector<source_part> parts_;
     std::size_t part_ = 0;
     std::vector<std::byte> scratch_;
+    std::vector<float> decoded_;
     std::vector<std::byte> changed_;
     std::vector<std::byte> turned_;
 };

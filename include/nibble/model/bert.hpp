@@ -3,7 +3,6 @@
 // BERT encoders for embeddings. Names: mlc_llm/model/bert/bert_loader.py.
 
 #include "nibble/model/decoder.hpp"
-#include "nibble/model/gpt.hpp"
 
 namespace nibble::model {
 
@@ -15,7 +14,7 @@ inline mapping bert(config& c) {
     d.vocab = c.need("vocab_size");
     d.heads = d.kv_heads = c.need("num_attention_heads");
     d.split_heads(c, "hidden_size by num_attention_heads");
-    const auto context = detail::positions(c, {"context_window_size", "max_position_embeddings", "max_sequence_length"});
+    const auto context = positions(c, {"context_window_size", "max_position_embeddings", "max_sequence_length"});
     const auto types = c.get("type_vocab_size", 2, 1);
 
     draft rows;

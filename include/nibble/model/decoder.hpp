@@ -54,6 +54,22 @@ struct decoder_sizes {
 /// Whether the output layer is the embedding, so that there is no lm_head.
 [[nodiscard]] inline bool tied(config& c) { return c.flag("tie_word_embeddings", false); }
 
+/// How many learned positions there are: the first of these keys that is there and not 0; the second is the usual one.
+[[nodiscard]] inline std::uint64_t positions(config& c, std::initializer_list<std::string_view> keys) {
+    for (const auto key : keys)
+        if (const auto n = c.get(key, 0); n != 0) return n;
+    return c.need(keys.begin()[1]);
+}
+
+/// Row orders are the only numbers that a mapping holds per row, so false sizes must not make billions of them.
+[[nodiscard]] inline bool row_order_fits(config& c, std::uint64_t rows, std::uint64_t layers) {
+    constexpr std::uint64_t most = 1 << 24;
+    if (rows <= most && rows * layers <= most) return true;
+    c.problem("the query, key and value rows of all layers are more than " + std::to_string(most) +
+              " (num_attention_heads, head_dim, num_hidden_layers)");
+    return false;
+}
+
 /// Query, key and value projections in one Linear, and o_proj.
 struct fused_attention {
     std::string_view qkv = "qkv_proj";  ///< MLC's name of the fused projection

@@ -9,27 +9,13 @@ namespace nibble::model {
 
 namespace detail {
 
-/// Rows of learned positions: the first of these keys that is there.
-inline std::uint64_t positions(config& c, std::initializer_list<std::string_view> keys) {
-    for (const auto key : keys)
-        if (c.get(key, 0) != 0) return c.need(key);
-    return c.need(*(keys.begin() + 1));
-}
-
-/// Row orders are the only numbers that a mapping holds per row, so false sizes must not make billions of them.
-inline bool row_order_fits(config& c, std::uint64_t rows, std::uint64_t layers) {
-    constexpr std::uint64_t most = 1 << 24;
-    if (rows <= most && rows * layers <= most) return true;
-    c.problem("the query, key and value rows of all layers are more than " + std::to_string(most) + " (num_attention_heads, head_dim, num_hidden_layers)");
-    return false;
-}
-
 /// From [heads, 3, head_dim] to [3, heads, head_dim].
 inline std::vector<std::uint32_t> neox_row_order(std::uint64_t heads, std::uint64_t head_dim) {
     std::vector<std::uint32_t> order;
     for (std::uint64_t part = 0; part < 3; ++part)
         for (std::uint64_t head = 0; head < heads; ++head)
-            for (std::uint64_t i = 0; i < head_dim; ++i) order.push_back(static_cast<std::uint32_t>((head * 3 + part) * head_dim + i));
+            for (std::uint64_t i = 0; i < head_dim; ++i)
+                order.push_back(static_cast<std::uint32_t>((head * 3 + part) * head_dim + i));
     return order;
 }
 
@@ -38,7 +24,7 @@ inline std::vector<std::uint32_t> neox_row_order(std::uint64_t heads, std::uint6
 /// gpt2: the checkpoint has no "transformer." and its Conv1D weights are [K, N]; lm_head is the embedding again.
 inline mapping gpt2(config& c) {
     const auto d = decoder_sizes::read_gpt(c);
-    const auto context = detail::positions(c, {"context_window_size", "n_positions", "max_sequence_length"});
+    const auto context = positions(c, {"context_window_size", "n_positions", "max_sequence_length"});
     draft rows;
     block(rows).in_pass(0).linear({"lm_head", "wte"}, d.vocab, d.hidden).free_rows = true;
     const block model(rows, "transformer.");
@@ -109,7 +95,7 @@ inline mapping gptj(config& c) {
 /// gpt_neox: each head's query, key and value lie together in the checkpoint; the MLP's biases stay float32.
 inline mapping gpt_neox(config& c) {
     const auto d = decoder_sizes::read_ungrouped(c);
-    if (!detail::row_order_fits(c, d.qkv(), 2 * d.layers)) return {};
+    if (!row_order_fits(c, d.qkv(), 2 * d.layers)) return {};
     const auto order = detail::neox_row_order(d.heads, d.head_dim);
     draft rows;
     const block root(rows), model = root.in("gpt_neox");

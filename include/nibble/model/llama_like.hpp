@@ -4,7 +4,6 @@
 // Names: the loaders of mlc_llm/model/{stable_lm,internlm,internlm2,baichuan,orion,olmo,olmo2,cohere,nemotron}.
 
 #include "nibble/model/decoder.hpp"
-#include "nibble/model/gpt.hpp"
 
 namespace nibble::model {
 
@@ -56,7 +55,7 @@ inline std::vector<std::uint32_t> internlm2_row_order(std::uint64_t heads, std::
 inline mapping internlm2(config& c) {
     const auto d = decoder_sizes::read(c);
     const bool biased = c.flag("bias", false);
-    if (!c.problems().empty() || !detail::row_order_fits(c, d.qkv(), d.layers)) return {};
+    if (!c.problems().empty() || !row_order_fits(c, d.qkv(), d.layers)) return {};
     const auto order = detail::internlm2_row_order(d.heads, d.kv_heads, d.head_dim);
     draft rows;
     const block model = block(rows).in("model");

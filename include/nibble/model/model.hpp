@@ -36,10 +36,10 @@ struct parameter {
     bool keep_f32 = false;   ///< float32 whatever the model's type (gpt_neox's MLP biases)
     std::vector<std::uint32_t> row_order{};  ///< row i of the result is row row_order[i] of the concatenation; empty: as is
     bool plus_one_in_f32 = false;  ///< with plus_one: in float32 instead, rounded once to the model's type (Qwen 3.5's norms)
-    bool free_rows = false;  ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
+    bool free_rows = false;        ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
 };
 
-/// All parameters in mlc_llm's declaration order, and the source tensors that it leaves out on purpose.
+/// All parameters in the order in which mlc_llm's loader maps them, and the source tensors that it leaves out on purpose.
 struct mapping {
     std::string model_type{};  ///< the row of `architectures` that made it
     std::vector<parameter> parameters;
