@@ -51,7 +51,7 @@ json to_json(const convert::verify_report& r, bool exact) {
 
 void print(const convert::verify_report& r, bool exact) {
     if (r.source && !r.source->tensors.empty()) {
-        std::vector<std::string> head{"parameter", "codec", "max/scale", "rms", "rms %", "cosine", "absmax"};
+        std::vector<std::string> head{"parameter", "codec", "max/scale", "rms", "rms %", "cosine", "to absmax"};
         if (exact) head.emplace_back("encoder");
         head.emplace_back("");
         table rows(head);
@@ -71,8 +71,8 @@ void print(const convert::verify_report& r, bool exact) {
         rows.print();
         std::printf("\n");
     }
-    std::printf("%zu shard%s, %s, %zu records: sizes%s %s\n", r.n_shards, r.n_shards == 1 ? "" : "s", size_text(r.n_bytes).c_str(), r.n_records,
-                r.n_md5 == r.n_shards ? " and md5" : "", r.good() || r.source ? "checked" : "do not all agree with the index");
+    std::printf("%zu shard%s, %s, %zu records: sizes%s compared with the index\n", r.n_shards, r.n_shards == 1 ? "" : "s", size_text(r.n_bytes).c_str(),
+                r.n_records, r.n_md5 == r.n_shards ? " and md5" : "");
     if (r.source && !r.source->tensors.empty()) {
         const auto& s = *r.source;
         std::printf("%s, %s%s", s.model_type.c_str(), s.quantization.c_str(), s.recognised ? " (recognised)" : "");
@@ -90,7 +90,7 @@ void print(const convert::verify_report& r, bool exact) {
     if (!r.good())
         std::printf("NOT GOOD: %zu problem%s.\n", r.problems.size(), r.problems.size() == 1 ? "" : "s");
     else if (r.source)
-        std::printf("Good: the folder is whole and is this model%s.\n", exact ? ", byte for byte what this version writes" : "");
+        std::printf("Good: the folder is whole and is this model%s.\n", exact ? ", every parameter byte for byte what this version writes" : "");
     else
         std::printf("Good: the folder is whole. (With --source MODEL its values are compared too.)\n");
 }
