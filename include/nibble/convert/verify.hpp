@@ -198,7 +198,7 @@ private:
         row_reader reader(plan_, parameter_);
         const std::uint64_t k = parameter_.columns();
         const std::uint64_t most = std::max<std::uint64_t>(1, (1 << 16) / std::max<std::uint64_t>(1, k));
-        float w[C::group];
+        float w[C::group]{};
         for (std::uint64_t row = 0; row < parameter_.rows() && k != 0;) {
             auto run = reader.rows(row, std::min(most, parameter_.rows() - row));
             if (!run) return pass(run);
