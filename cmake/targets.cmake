@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # nibble::nibble    header-only: core, codec, cpu, gpu text generators
 # nibble::formats   adds what the file formats need: source, model, shard, convert
-# nibble::kernels   optional compiled kernels, one translation unit per architecture
+# nibble::kernels   optional compiled kernels, one translation unit per architecture (kernels.cmake)
 
 add_library(nibble INTERFACE)
 add_library(nibble::nibble ALIAS nibble)
 target_compile_features(nibble INTERFACE cxx_std_20)
 target_include_directories(nibble INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
-  $<INSTALL_INTERFACE:include>)
-target_link_libraries(nibble INTERFACE tl::expected xsimd)
+  $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(nibble INTERFACE tl::expected)
+# Only the headers of xsimd: Debian's targets also ask for xtl, for complex numbers that are not used here, and Debian 12 does not
+# even install it. The folder is read now for our own tree, because a project around it would not see the target.
+get_target_property(nibble_xsimd_include xsimd INTERFACE_INCLUDE_DIRECTORIES)
+target_include_directories(nibble SYSTEM INTERFACE
+  "$<BUILD_INTERFACE:${nibble_xsimd_include}>"
+  $<INSTALL_INTERFACE:$<TARGET_PROPERTY:xsimd,INTERFACE_INCLUDE_DIRECTORIES>>)
 
 add_library(nibble_formats INTERFACE)
 add_library(nibble::formats ALIAS nibble_formats)
@@ -18,6 +24,7 @@ target_link_libraries(nibble_formats INTERFACE nibble nlohmann_json::nlohmann_js
 
 # What our own programs, tests and benchmarks are built with; nothing of it reaches a consumer.
 add_library(nibble_build_options INTERFACE)
+set_target_properties(nibble_build_options PROPERTIES EXPORT_NAME build_options)
 if(NIBBLE_STRICT)
   target_compile_options(nibble_build_options INTERFACE
     -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror)
@@ -25,4 +32,8 @@ endif()
 if(NIBBLE_SANITIZE)
   target_compile_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(nibble_build_options INTERFACE -fsanitize=${NIBBLE_SANITIZE})
+endif()
+
+if(NIBBLE_BUILD_KERNELS)
+  include(cmake/kernels.cmake)
 endif()

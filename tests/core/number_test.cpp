@@ -112,3 +112,18 @@ TEST_CASE("overflow and NaN follow the formats' rules", "[core]") {
     CHECK(to_f8_e5m2(61440.0F).bits == 0x7C);
     CHECK(to_f8_e5m2(61439.0F).bits == 0x7B);
 }
+
+TEST_CASE("f32 in shards: rounded below the limit, truncated from it on", "[core]") {
+    const auto shard = [](std::uint32_t u) { return f32_to_shard_bf16(std::bit_cast<float>(u)).bits; };
+    CHECK(shard(0x3F808000u) == 0x3F80);  // a tie, to the even one
+    CHECK(shard(0x3F818000u) == 0x3F82);
+    CHECK(shard(0xBF808001u) == 0xBF81);
+    CHECK(shard(0x7F7EFFFFu) == 0x7F7F);  // the last that is rounded
+    CHECK(shard(0x7F7F0000u) == 0x7F7F);
+    CHECK(shard(0x7F7FFFFFu) == 0x7F7F);  // not infinity
+    CHECK(shard(0xFF7FFFFFu) == 0xFF7F);
+    CHECK(shard(0x7F800000u) == 0x7F80);
+    CHECK(shard(0x7F800001u) == 0x7F80);  // a NaN that becomes an infinity
+    CHECK(shard(0xFFC12345u) == 0xFFC1);
+    CHECK(shard(0x80000001u) == 0x8000);
+}

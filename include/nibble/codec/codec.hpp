@@ -10,6 +10,7 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "nibble/core/tensor.hpp"
 
@@ -62,6 +63,7 @@ concept codec = requires(const typename C::block& b, float* out) {
     { C::group } -> std::convertible_to<std::size_t>;
     { C::planes.size() } -> std::convertible_to<std::size_t>;
     { C::layout::index(0, 0, 0, 0) } -> std::convertible_to<std::uint64_t>;
+    { C::layout::transposed } -> std::convertible_to<bool>;
     { C::decode(b, out) } -> std::same_as<void>;
 };
 
@@ -109,29 +111,64 @@ concept formulaic = codec<C> && requires(float code, float scale) {
     { C::value(code, scale) } -> std::same_as<float>;
 };
 
+namespace detail {
+
+/// Whether each plane has as many bytes a group as the array of the block that it stores.
+template <class C, std::size_t... I>
+consteval bool planes_match_block(std::index_sequence<I...>) {
+    return ((C::planes[I].per_group * info(C::planes[I].type).block_bytes == sizeof(std::tuple_element_t<I, typename C::block>)) && ...);
+}
+
+}  // namespace detail
+
 /// One readable sentence for each thing that a would-be codec lacks: `static_assert(check_codec<mine>());`
 template <class C>
 consteval bool check_codec() {
-    static_assert(
-        requires { C::group; }, "nibble: a codec needs `static constexpr std::size_t group`, the values that are stored together along K");
-    static_assert(
-        requires { typename C::block; }, "nibble: a codec needs `block`, a tuple with one std::array of elements per plane");
-    static_assert(
-        requires { C::planes.size(); }, "nibble: a codec needs `static constexpr std::array<plane, n> planes`, the arrays that it stores");
-    static_assert(
-        requires { C::layout::index(0, 0, 0, 0); }, "nibble: a codec needs `layout`, nk or kn or a policy with their members");
-    if constexpr (requires {
-                      C::group;
-                      typename C::block;
-                      C::planes.size();
-                  }) {
-        static_assert(C::group > 0, "nibble: a codec's group must hold at least one value");
-        static_assert(std::tuple_size_v<typename C::block> == C::planes.size(), "nibble: a codec's block needs one array for each of its planes");
+    constexpr bool has_group = requires { C::group; };
+    constexpr bool has_block = requires { std::tuple_size<typename C::block>::value; };
+    constexpr bool has_planes = requires { C::planes.size(); };
+    constexpr bool has_layout = requires {
+        C::layout::index(0, 0, 0, 0);
+        C::layout::transposed;
+    };
+    static_assert(has_group, "nibble: a codec needs `static constexpr std::size_t group`, the values that are stored together along K");
+    static_assert(has_block, "nibble: a codec needs `block`, a tuple with one std::array of elements per plane");
+    static_assert(has_planes, "nibble: a codec needs `static constexpr std::array<plane, n> planes`, the arrays that it stores");
+    static_assert(has_layout, "nibble: a codec needs `layout`, nk or kn or a policy with their members");
+    if constexpr (has_group) static_assert(C::group > 0, "nibble: a codec's group must hold at least one value");
+    if constexpr (has_block && has_planes) {
+        constexpr bool one_array_each = std::tuple_size_v<typename C::block> == C::planes.size();
+        static_assert(one_array_each, "nibble: a codec's block needs one array for each of its planes");
+        if constexpr (one_array_each) {
+            static_assert(detail::planes_match_block<C>(std::make_index_sequence<C::planes.size()>{}),
+                          "nibble: each of a codec's planes must have as many bytes a group as the array of its block");
+        }
+    }
+    if constexpr (has_block) {
         static_assert(
-            requires(const typename C::block& b, float* out) { C::decode(b, out); },
+            requires(const typename C::block& b, float* out) {
+                { C::decode(b, out) } -> std::same_as<void>;
+            },
             "nibble: a codec needs `static void decode(const block&, float* out)`, which writes `group` values");
     }
     return codec<C>;
+}
+
+/// The same for a conversion target: `static_assert(check_encoder<mine>());`
+template <class C>
+consteval bool check_encoder() {
+    constexpr bool is_codec = check_codec<C>();
+    if constexpr (is_codec) {
+        static_assert(
+            requires { typename C::model_type; },
+            "nibble: this codec cannot be a conversion target: it has no `model_type`, the type that weights are cast to");
+        static_assert(
+            requires(const float* w, std::size_t n, encode_options o) {
+                { C::encode(w, n, o) } -> std::same_as<typename C::block>;
+            },
+            "nibble: this codec cannot be a conversion target: it has no `static block encode(const float* w, std::size_t n, encode_options)`");
+    }
+    return is_codec && encoder<C>;
 }
 
 namespace detail {

@@ -191,4 +191,15 @@ template <any_codec C>
     return out;
 }
 
+// The verbs for a policy that is no codec, or no encoder: each says in one sentence what it lacks.
+
+template <class C, class Value, class Planes>
+requires(!encoder<C> && !tensor_scaled<C>) auto quantize_into(std::span<const Value>, const shape&, const Planes&, encode_options = {}) {
+    static_assert(check_encoder<C>());
+}
+template <class C, class Weights>
+requires(!encoder<C> && !tensor_scaled<C>) auto quantize(const Weights&, const shape&, encode_options = {}) { static_assert(check_encoder<C>()); }
+template <class C, class Planes>
+requires(!any_codec<C>) auto dequantize_into(const Planes&, const shape&, std::span<float>) { static_assert(check_codec<C>()); }
+
 }  // namespace nibble

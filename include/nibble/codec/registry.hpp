@@ -24,9 +24,10 @@ namespace detail {
 
 template <class C, class... T>
 consteval std::size_t index_in(type_list<T...>) {
+    static_assert((std::is_same_v<C, T> || ...), "nibble: this codec is not in the list `codecs`");
     std::size_t i = 0;
-    const bool found = ((std::is_same_v<C, T> ? true : (++i, false)) || ...);
-    return found ? i : throw "nibble: this codec is not in the list `codecs`";
+    (void)((std::is_same_v<C, T> ? true : (++i, false)) || ...);
+    return i;
 }
 
 }  // namespace detail

@@ -12,6 +12,7 @@
 #include "nibble/codec/ggml.hpp"
 #include "nibble/codec/quantize.hpp"
 #include "nibble/convert/plan.hpp"
+#include "nibble/cpu/kernels.hpp"
 
 namespace nibble::convert {
 
@@ -151,30 +152,19 @@ private:
 
 namespace detail {
 
-/// Encodes one row of `columns` values (a row of the reader, or a stretch of a plain one) to dense planes; either may be null.
+/// Encodes one row of `columns` values to dense planes, by the kernels of this machine; either plane may be null.
 template <encoder C, class T>
-void encode_dense_row(const std::byte* row, std::uint64_t columns, const std::array<std::byte*, C::planes.size()>& planes, encode_options options) {
-    const std::uint64_t n_groups = groups_of<C>(columns);
-    float w[C::group];
-    for (std::uint64_t g = 0; g < n_groups; ++g) {
-        const std::uint64_t begin = g * C::group;
-        const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(C::group, columns - begin));
-        for (std::size_t i = 0; i < count; ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(row + (begin + i) * sizeof(T))));
-        const auto block = C::encode(w, count, options);
-        nibble::detail::for_each_plane<C>([&](auto p) {
-            if (planes[p.value] == nullptr) return;
-            const auto& elements = std::get<p.value>(block);
-            std::memcpy(planes[p.value] + g * sizeof(elements), elements.data(), sizeof(elements));
-        });
-    }
-}
-
-/// f32 values to the bf16 in which a shard stores them: RNE below a limit, truncation above it and for NaN.
-inline void f32_to_stored(const std::byte* from, std::uint64_t n, std::byte* to) {
-    for (std::uint64_t i = 0; i < n; ++i) {
-        const auto u = load<std::uint32_t>(from + 4 * i);
-        const bool rounds = (u & 0x7FFFFFFFu) < 0x7F7F0000u;
-        store(to + 2 * i, static_cast<std::uint16_t>((rounds ? u + 0x7FFFu + ((u >> 16) & 1u) : u) >> 16));
+void encode_dense_row(const std::byte* row, std::uint64_t columns, std::byte* codes, std::byte* scales, encode_options options) {
+    if constexpr (std::is_same_v<T, f8_e4m3> || std::is_same_v<T, f8_e5m2>) {
+        // No kernels for these: each is exact in f32, whose kernels cast it further.
+        std::vector<float> wide(columns);
+        for (std::uint64_t i = 0; i < columns; ++i) wide[i] = to_f32(load<T>(row + i));
+        encode_dense_row<C, float>(reinterpret_cast<const std::byte*>(wide.data()), columns, codes, scales, options);
+    } else if constexpr (std::is_same_v<C, plain<typename C::model_type>>) {
+        using to = typename C::model_type;
+        cpu::cast_row_fn<to, T>()(reinterpret_cast<const T*>(row), columns, reinterpret_cast<to*>(codes));
+    } else {
+        cpu::encode_row_fn<C, T>()(reinterpret_cast<const T*>(row), columns, codes, scales, options);
     }
 }
 
@@ -244,7 +234,7 @@ private:
         const std::size_t at = ready_.size();
         if (type == encoding::f32) {
             ready_.resize(at + bytes.size() / 2);
-            detail::f32_to_stored(bytes.data(), bytes.size() / 4, ready_.data() + at);
+            cpu::shard_bf16_row_fn()(reinterpret_cast<const float*>(bytes.data()), bytes.size() / 4, reinterpret_cast<bf16*>(ready_.data() + at));
         } else {
             ready_.insert(ready_.end(), bytes.begin(), bytes.end());
         }
@@ -262,7 +252,7 @@ private:
         auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
         if (!run) return pass(run);
         std::vector<std::byte> values(run->n_rows * columns * info(C::planes[0].type).block_bytes);
-        visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, {values.data()}, {}); });
+        visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, values.data(), nullptr, {}); });
         append(values, C::planes[0].type);
         row_ += run->n_rows;
         return {};
@@ -326,10 +316,10 @@ private:
         std::vector<std::byte> values(run->n_rows * row_bytes[plane]);
         visit_float(run->type, [&]<class T>() {
             for (std::uint64_t i = 0; i < run->n_rows; ++i) {
-                plane_pointers<C> to{};
-                to[plane] = values.data() + i * row_bytes[plane];
-                if (keep) to[plane + 1] = kept_.data() + (row_ + i) * row_bytes[plane + 1];
-                detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, to, plan_.options.encode);
+                std::byte* here = values.data() + i * row_bytes[plane];
+                std::byte* there = keep ? kept_.data() + (row_ + i) * row_bytes[plane + 1] : nullptr;
+                detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, plane == 0 ? here : nullptr, plane == 0 ? there : here,
+                                               plan_.options.encode);
             }
         });
         append(values, C::planes[plane].type);
@@ -342,7 +332,6 @@ private:
     result<void> whole(const planned_parameter& p, std::size_t plane) {
         const std::uint64_t columns = p.columns();
         const std::uint64_t n_rows = p.rows();
-        plane_pointers<C> to{};
         std::array<std::vector<std::byte>, C::planes.size()> dense;
         const bool keep = next_plane_follows(plane);
         for (std::size_t i = 0; i < dense.size(); ++i) {
@@ -354,9 +343,8 @@ private:
             if (!run) return pass(run);
             visit_float(run->type, [&]<class T>() {
                 for (std::uint64_t i = 0; i < run->n_rows; ++i) {
-                    for (std::size_t j = 0; j < dense.size(); ++j)
-                        to[j] = dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows);
-                    detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, to, plan_.options.encode);
+                    const auto at = [&](std::size_t j) { return dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows); };
+                    detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, at(0), at(1), plan_.options.encode);
                 }
             });
             row += run->n_rows;

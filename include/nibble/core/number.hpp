@@ -99,6 +99,14 @@ namespace detail {
     return bf16{static_cast<std::uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16)};
 }
 
+/// What mlc_llm's "f32-to-bf16" shards store (tvm/contrib/tvmjs.py): RNE where |x| < 0x7F7F0000 as bits (3.3895e38), else plain
+/// truncation, so that the largest finite values clip to 0x7F7F and a NaN whose payload is low becomes an infinity.
+[[nodiscard]] constexpr bf16 f32_to_shard_bf16(float x) {
+    const auto u = std::bit_cast<std::uint32_t>(x);
+    const std::uint32_t half = (u & 0x7FFFFFFFu) < 0x7F7F0000u ? 0x7FFFu + ((u >> 16) & 1u) : 0;
+    return bf16{static_cast<std::uint16_t>((u + half) >> 16)};
+}
+
 /// RNE, overflow to infinity; NaN becomes sign | 0x7E.
 [[nodiscard]] constexpr f8_e5m2 to_f8_e5m2(float x) {
     const auto u = std::bit_cast<std::uint32_t>(x);

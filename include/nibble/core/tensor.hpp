@@ -94,6 +94,8 @@ inline constexpr encoding encoding_of<f8_e5m2> = encoding::f8_e5m2;
 template <>
 inline constexpr encoding encoding_of<std::uint8_t> = encoding::u8;
 template <>
+inline constexpr encoding encoding_of<std::uint16_t> = encoding::u16;
+template <>
 inline constexpr encoding encoding_of<std::uint32_t> = encoding::u32;
 
 /// Up to eight dimensions, outermost first, the last one fastest in memory: [N, K].

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+# Install rules and the CMake and pkg-config packages. Components: devel (headers, packages), kernels, command.
+# Each CMake component has an export set of its own, so that an installation without it says so instead of failing to load.
+
+include(CMakePackageConfigHelpers)
+
+# Headers alone serve every architecture and lie in share/; a compiled library brings the package to lib/.
+if(TARGET nibble::kernels)
+  set(nibble_package_root ${CMAKE_INSTALL_LIBDIR})
+  set(nibble_version_arch)
+else()
+  set(nibble_package_root ${CMAKE_INSTALL_DATADIR})
+  set(nibble_version_arch ARCH_INDEPENDENT)
+endif()
+set(nibble_package_dir ${nibble_package_root}/cmake/nibble)
+
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/nibble DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT devel FILES_MATCHING PATTERN "*.hpp")
+install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT devel)
+
+# Installs and exports the export set nibble-COMPONENT, for the install tree and for this build tree.
+function(nibble_export component install_component)
+  install(EXPORT nibble-${component} FILE nibble-${component}.cmake NAMESPACE nibble:: DESTINATION ${nibble_package_dir} COMPONENT ${install_component})
+  export(EXPORT nibble-${component} FILE ${PROJECT_BINARY_DIR}/nibble-${component}.cmake NAMESPACE nibble::)
+endfunction()
+
+install(TARGETS nibble EXPORT nibble-core COMPONENT devel)
+nibble_export(core devel)
+install(TARGETS nibble_formats EXPORT nibble-formats COMPONENT devel)
+nibble_export(formats devel)
+
+if(TARGET nibble::kernels)
+  get_target_property(nibble_kernels_target nibble::kernels ALIASED_TARGET)
+  set_target_properties(${nibble_kernels_target} PROPERTIES EXPORT_NAME kernels)
+  install(TARGETS ${nibble_kernels_target} EXPORT nibble-kernels COMPONENT kernels
+          ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  # A static library names even its private dependencies, for the link; this one is empty in an ordinary build.
+  install(TARGETS nibble_build_options EXPORT nibble-kernels COMPONENT kernels)
+  nibble_export(kernels kernels)
+endif()
+
+if(TARGET nibble_command)
+  set_target_properties(nibble_command PROPERTIES EXPORT_NAME command)
+  install(TARGETS nibble_command EXPORT nibble-command COMPONENT command RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  nibble_export(command command)
+endif()
+
+configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/nibble-config.cmake.in ${PROJECT_BINARY_DIR}/nibble-config.cmake
+                              INSTALL_DESTINATION ${nibble_package_dir} NO_SET_AND_CHECK_MACRO)
+# Before 1.0 a minor version may break what the one before it promised.
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/nibble-config-version.cmake COMPATIBILITY SameMinorVersion ${nibble_version_arch})
+install(FILES ${PROJECT_BINARY_DIR}/nibble-config.cmake ${PROJECT_BINARY_DIR}/nibble-config-version.cmake
+        DESTINATION ${nibble_package_dir} COMPONENT devel)
+
+# pkg-config: nibble, and nibble-formats for the headers that read JSON. The prefix is found from the file's own place.
+set(nibble_pc_dir ${nibble_package_root}/pkgconfig)
+file(RELATIVE_PATH nibble_pc_prefix ${CMAKE_INSTALL_PREFIX}/${nibble_pc_dir} ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" nibble_pc_prefix "${nibble_pc_prefix}")
+# tl-expected has no pkg-config file of its own in most packages; its include folder is named where it is not a system one.
+get_target_property(nibble_expected_include tl::expected INTERFACE_INCLUDE_DIRECTORIES)
+list(REMOVE_DUPLICATES nibble_expected_include)
+list(REMOVE_ITEM nibble_expected_include ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
+list(TRANSFORM nibble_expected_include PREPEND " -I")
+string(JOIN "" nibble_pc_cflags ${nibble_expected_include})
+function(nibble_pkg_config name description requires libs)
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc @ONLY CONTENT [[
+prefix=${pcfiledir}/@nibble_pc_prefix@
+includedir=${prefix}/@CMAKE_INSTALL_INCLUDEDIR@
+libdir=${prefix}/@CMAKE_INSTALL_LIBDIR@
+
+Name: @name@
+Description: @description@
+Version: @PROJECT_VERSION@
+Requires: @requires@
+Cflags: -I${includedir}@nibble_pc_cflags@
+Libs: @libs@
+]])
+  install(FILES ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc DESTINATION ${nibble_pc_dir} COMPONENT devel)
+endfunction()
+nibble_pkg_config(nibble "${PROJECT_DESCRIPTION}" "xsimd" "")
+nibble_pkg_config(nibble-formats "The headers of nibble that read and write model files" "nibble nlohmann_json" "-pthread")
+if(TARGET nibble::kernels)
+  nibble_pkg_config(nibble-kernels "Compiled kernels of nibble with run-time dispatch" "nibble" "-L\${libdir} -l${nibble_kernels_target}")
+endif()

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The one header that includes xsimd (8.1 to 13): architecture tags, and vectors of f32 and u32 with the conversions that they need.
+// A tag inherits from the one whose instructions it includes. Every function here and in the other headers of cpu carries its tag
+// as a template argument, and helpers are forced inline: a symbol that names no architecture would be merged by the linker with
+// the same symbol of another unit, and then an old machine would run new instructions.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "nibble/core/number.hpp"
+
+#if defined(__GNUC__) && !defined(__clang__)  // gcc 12 warns about the values that its own AVX-512 header leaves undefined on purpose
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <xsimd/xsimd.hpp>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
+
+#define NIBBLE_INLINE [[gnu::always_inline]] inline
+
+namespace nibble::cpu {
+
+/// What every x86-64 has.
+struct sse2 {
+    static constexpr const char* name = "sse2";
+    using simd = xsimd::sse2;
+};
+/// AVX2, FMA and F16C: Haswell, Zen and later.
+struct avx2 : sse2 {
+    static constexpr const char* name = "avx2";
+    using simd = xsimd::fma3<xsimd::avx2>;
+};
+/// AVX-512 F, CD, BW, DQ and VL: Skylake-X and later.
+struct avx512 : avx2 {
+    static constexpr const char* name = "avx512";
+    using simd = xsimd::avx512bw;
+};
+/// That and VNNI, VBMI, VBMI2 and BITALG: Ice Lake, Zen 4 and later.
+struct avx512vnni : avx512 {
+    static constexpr const char* name = "avx512vnni";
+};
+struct neon64 {
+    static constexpr const char* name = "neon64";
+    using simd = xsimd::neon64;
+};
+
+/// The best of them that the flags of this translation unit allow.
+#if defined(__AVX512F__) && defined(__AVX512CD__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__AVX512VBMI2__) && defined(__AVX512BITALG__)
+using default_arch = avx512vnni;
+#else
+using default_arch = avx512;
+#endif
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+using default_arch = avx2;
+#elif defined(__aarch64__)
+using default_arch = neon64;
+#else
+using default_arch = sse2;
+#endif
+
+/// Whether Arch has (at least) the instructions of another tag: `if constexpr (has<Arch, avx2>)`.
+template <class Arch, class Other>
+inline constexpr bool has = std::derived_from<Arch, Other>;
+
+template <class Arch>
+using vector_f32 = xsimd::batch<float, typename Arch::simd>;
+template <class Arch>
+using vector_u32 = xsimd::batch<std::uint32_t, typename Arch::simd>;
+template <class Arch>
+inline constexpr std::size_t lanes = vector_f32<Arch>::size;
+
+/// Unaligned loads and stores of f32 or u32 lanes.
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> load_u32(const void* from) {
+    if constexpr (has<Arch, sse2>) return vector_u32<Arch>::load_unaligned(static_cast<const std::uint32_t*>(from));
+    std::uint32_t lane[lanes<Arch>];
+    std::memcpy(lane, from, sizeof lane);
+    return vector_u32<Arch>::load_unaligned(lane);
+}
+template <class Arch>
+NIBBLE_INLINE void store_u32(void* to, vector_u32<Arch> v) {
+    if constexpr (has<Arch, sse2>) return v.store_unaligned(static_cast<std::uint32_t*>(to));
+    std::uint32_t lane[lanes<Arch>];
+    v.store_unaligned(lane);
+    std::memcpy(to, lane, sizeof lane);
+}
+
+/// The same bits as the other type. xsimd 8 names the target batch, later versions its element.
+template <class Arch>
+NIBBLE_INLINE vector_f32<Arch> as_f32(vector_u32<Arch> v) {
+#if XSIMD_VERSION_MAJOR < 10
+    return xsimd::bitwise_cast<vector_f32<Arch>>(v);
+#else
+    return xsimd::bitwise_cast<float>(v);
+#endif
+}
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> as_u32(vector_f32<Arch> v) {
+#if XSIMD_VERSION_MAJOR < 10
+    return xsimd::bitwise_cast<vector_u32<Arch>>(v);
+#else
+    return xsimd::bitwise_cast<std::uint32_t>(v);
+#endif
+}
+
+/// 16-bit numbers in the low halves of u32 lanes, from and to unaligned memory.
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> load_u16(const void* from) {
+#if defined(__AVX512BW__)
+    if constexpr (has<Arch, avx512>) return _mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+#endif
+#if defined(__AVX2__)
+    if constexpr (has<Arch, avx2> && lanes<Arch> == 8) return _mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from)));
+#endif
+#if defined(__SSE2__)
+    if constexpr (has<Arch, sse2> && lanes<Arch> == 4) return _mm_unpacklo_epi16(_mm_loadl_epi64(static_cast<const __m128i*>(from)), _mm_setzero_si128());
+#endif
+    std::uint16_t half[lanes<Arch>];
+    std::memcpy(half, from, sizeof half);
+    std::uint32_t lane[lanes<Arch>];
+    for (std::size_t i = 0; i < lanes<Arch>; ++i) lane[i] = half[i];
+    return vector_u32<Arch>::load_unaligned(lane);
+}
+template <class Arch>
+NIBBLE_INLINE void store_u16(void* to, vector_u32<Arch> v) {
+#if defined(__AVX512BW__)
+    if constexpr (has<Arch, avx512>) return _mm256_storeu_si256(static_cast<__m256i*>(to), _mm512_cvtepi32_epi16(v));
+#endif
+#if defined(__AVX2__)
+    if constexpr (has<Arch, avx2> && lanes<Arch> == 8) {
+        const __m256i packed = _mm256_packus_epi32(v, v);
+        return _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08)));
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (has<Arch, sse2> && lanes<Arch> == 4) {  // packs is signed: sign-extend first
+        const __m128i s = _mm_srai_epi32(_mm_slli_epi32(v, 16), 16);
+        return _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packs_epi32(s, s));
+    }
+#endif
+    std::uint32_t lane[lanes<Arch>];
+    v.store_unaligned(lane);
+    std::uint16_t half[lanes<Arch>];
+    for (std::size_t i = 0; i < lanes<Arch>; ++i) half[i] = static_cast<std::uint16_t>(lane[i]);
+    std::memcpy(to, half, sizeof half);
+}
+
+/// f16 bits in u32 lanes to the bits of the f32, exactly as to_f32 does it: signalling NaNs stay so.
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> f16_to_f32_bits(vector_u32<Arch> h) {
+    using u32 = vector_u32<Arch>;
+    const u32 sign = (h & u32(0x8000u)) << 16;
+    const u32 magnitude = (h & u32(0x7FFFu)) << 13;
+    // The exponent is rebiased by a multiplication, which makes denormals normal on the way.
+    const u32 finite = as_u32<Arch>(as_f32<Arch>(magnitude) * vector_f32<Arch>(0x1p112F));
+    return xsimd::select(magnitude < u32(0x0F800000u), finite, magnitude | u32(0x7F800000u)) | sign;
+}
+
+/// The bits of f32 rounded to f16, in u32 lanes, exactly as to_f16 does it.
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> f32_to_f16_bits(vector_u32<Arch> u) {
+    using u32 = vector_u32<Arch>;
+    const u32 sign = (u & u32(0x80000000u)) >> 16;
+    const u32 magnitude = u & u32(0x7FFFFFFFu);
+    const u32 normal = (magnitude - u32(0x38000000u) + u32(0xFFFu) + ((magnitude >> 13) & u32(1u))) >> 13;
+    // Added to 1/2, whose last place is 2^-24, a small number is rounded to the grid of f16's denormals.
+    const u32 small = as_u32<Arch>(as_f32<Arch>(magnitude) + vector_f32<Arch>(0.5F)) - u32(0x3F000000u);
+    const u32 payload = (magnitude >> 13) & u32(0x3FFu);
+    const u32 nan = u32(0x7C00u) | xsimd::select(payload == u32(0u), u32(1u), payload);
+    u32 h = xsimd::select(magnitude < u32(0x38800000u), small, normal);
+    h = xsimd::select(magnitude < u32(0x47800000u), h, u32(0x7C00u));
+    return xsimd::select(magnitude > u32(0x7F800000u), nan, h) | sign;
+}
+
+/// f32 bits rounded to bf16 in place (the low halves are not cleared); NaNs are not treated.
+template <class Arch>
+NIBBLE_INLINE vector_u32<Arch> bf16_rounded_above(vector_u32<Arch> u) {
+    using u32 = vector_u32<Arch>;
+    return u + u32(0x7FFFu) + ((u >> 16) & u32(1u));
+}
+
+}  // namespace nibble::cpu

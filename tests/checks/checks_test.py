@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Proves that the checks find what they look for: each test plants one violation in a temporary tree."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HEADER = "// SPDX-License-Identifier: Apache-2.0\n#pragma once\n// What this is.\n\n"
+SOURCE = "// SPDX-License-Identifier: Apache-2.0\n"
+
+
+def run(*command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL, **options)
+    return done.returncode, done.stdout
+
+
+class Temporary(unittest.TestCase):
+    def setUp(self):
+        self.tree = tempfile.mkdtemp(prefix="nibble_checks_")
+        self.addCleanup(shutil.rmtree, self.tree)
+
+    def write(self, path, text):
+        path = os.path.join(self.tree, path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(text)
+
+    def append(self, path, text):
+        with open(os.path.join(self.tree, path), "a", encoding="utf-8") as f:
+            f.write(text)
+
+
+class Architecture(Temporary):
+    def setUp(self):
+        super().setUp()
+        self.header("nibble.hpp", "codec/codec.hpp")
+        self.header("convert.hpp", "convert/plan.hpp")
+        self.header("core/bytes.hpp")
+        self.header("core/json.hpp", "core/bytes.hpp", extra="#include <nlohmann/json.hpp>\n")
+        self.header("codec/codec.hpp", "core/bytes.hpp")
+        self.header("source/gguf.hpp", "core/json.hpp")
+        self.header("cpu/simd.hpp", "codec/codec.hpp", extra="#include <xsimd/xsimd.hpp>\n")
+        self.header("cpu/kernels.hpp", "cpu/simd.hpp")
+        self.header("convert/plan.hpp", "source/gguf.hpp", "codec/codec.hpp")
+        for name in ("core/bytes", "core/json", "codec/codec", "source/gguf", "cpu/simd", "cpu/kernels", "convert/plan"):
+            self.write(f"tests/{name}_test.cpp", SOURCE + f'#include "nibble/{name}.hpp"\n')
+
+    def header(self, name, *includes, extra=""):
+        self.write("include/nibble/" + name, HEADER + extra + "".join(f'#include "nibble/{i}"\n' for i in includes))
+
+    def check(self):
+        return run(sys.executable, os.path.join(ROOT, "cmake/check_architecture.py"), self.tree)
+
+    def finds(self, where, sentence, count=1):
+        status, output = self.check()
+        lines = output.splitlines()
+        self.assertEqual(status, 1, output)
+        self.assertTrue(any(line.startswith(where + ": ") and sentence in line for line in lines), f"no '{where}: ..{sentence}..' in\n{output}")
+        self.assertEqual(len(lines) - 1, count, output)
+
+    def test_clean_tree(self):
+        status, output = self.check()
+        self.assertEqual((status, output), (0, "architecture: 9 headers, 0 violations\n"))
+
+    def test_empty_tree(self):
+        shutil.rmtree(os.path.join(self.tree, "include"))
+        self.assertEqual(self.check()[0], 2)
+
+    def test_forbidden_arrows(self):
+        for name, to in (("core/bytes", "codec/codec"), ("codec/codec", "source/gguf"), ("source/gguf", "codec/codec"), ("cpu/simd", "convert/plan")):
+            with self.subTest(name):
+                self.setUp()
+                path = f"include/nibble/{name}.hpp"
+                self.append(path, f'#include "nibble/{to}.hpp"\n')
+                _, output = self.check()
+                self.assertIn(f"'{name.split('/')[0]}' must not include '{to.split('/')[0]}'", output)
+
+    def test_convert_does_not_see_gpu(self):
+        self.header("gpu/kernels.hpp")
+        self.write("tests/gpu/kernels_test.cpp", SOURCE + '#include "nibble/gpu/kernels.hpp"\n')
+        self.append("include/nibble/convert/plan.hpp", '#include "nibble/gpu/kernels.hpp"\n')
+        self.finds("include/nibble/convert/plan.hpp:7", "'convert' must not include 'gpu'")
+
+    def test_unknown_room(self):
+        self.header("misc/x.hpp")
+        self.write("tests/misc/x_test.cpp", SOURCE + '#include "nibble/misc/x.hpp"\n')
+        self.finds("include/nibble/misc/x.hpp:1", "room 'misc'")
+
+    def test_circle(self):
+        self.header("core/a.hpp", "core/b.hpp")
+        self.header("core/b.hpp", "core/a.hpp")
+        for n in "ab":
+            self.write(f"tests/core/{n}_test.cpp", SOURCE + f'#include "nibble/core/{n}.hpp"\n')
+        self.finds("include/nibble/core/b.hpp:5", "closes a circle: core/a.hpp -> core/b.hpp -> core/a.hpp")
+
+    def test_dependencies_have_one_door(self):
+        for include in ("nlohmann/json.hpp", "xsimd/xsimd.hpp", "tl/expected.hpp", "glslang/Public/ShaderLang.h"):
+            with self.subTest(include):
+                self.setUp()
+                self.append("include/nibble/core/bytes.hpp", f"#include <{include}>\n")
+                self.finds("include/nibble/core/bytes.hpp:5", "is included only by")
+
+    def test_unknown_dependency(self):
+        self.append("include/nibble/core/bytes.hpp", "#include <boost/any.hpp>\n#include <sys/mman.h>\n#include <vector>\n")
+        self.finds("include/nibble/core/bytes.hpp:5", "no dependency that this script knows")
+
+    def test_json_is_kept_from_codecs(self):
+        self.append("include/nibble/codec/codec.hpp", '#include "nibble/core/json.hpp"\n')
+        self.finds("include/nibble/codec/codec.hpp:6", "must not reach core/json.hpp", count=4)  # and cpu's two and nibble.hpp through it
+
+    def test_includes_by_full_path_and_in_quotes(self):
+        self.append("include/nibble/core/json.hpp", '#include "bytes.hpp"\n')
+        self.finds("include/nibble/core/json.hpp:7", "full path")
+        self.setUp()
+        self.append("include/nibble/core/json.hpp", "#include <nibble/core/bytes.hpp>\n")
+        self.finds("include/nibble/core/json.hpp:7", "with quotes")
+
+    def test_missing_header(self):
+        self.append("include/nibble/core/json.hpp", '#include "nibble/core/gone.hpp"\n')
+        self.finds("include/nibble/core/json.hpp:7", "does not exist")
+
+    def test_orphan_without_test(self):
+        self.header("core/lonely.hpp")
+        self.finds("include/nibble/core/lonely.hpp:1", "orphan", count=2)
+        self.finds("include/nibble/core/lonely.hpp:1", "tests/core/lonely_test.cpp does not exist", count=2)
+
+    def test_test_that_does_not_include_its_header(self):
+        self.write("tests/source/gguf_test.cpp", SOURCE)
+        self.finds("tests/source/gguf_test.cpp:1", "does not include nibble/source/gguf.hpp")
+
+    def test_exemption_needs_its_cover(self):
+        os.remove(os.path.join(self.tree, "tests/codec/codec_test.cpp"))
+        self.finds("include/nibble/codec/codec.hpp:1", "nor does tests/codec/hostile_test.cpp include it")
+        self.write("tests/codec/hostile_test.cpp", SOURCE + '#include "nibble/codec/codec.hpp"\n')
+        self.assertEqual(self.check()[0], 0)
+
+    def test_long_file(self):
+        self.append("include/nibble/core/bytes.hpp", "\n" * 996)
+        self.assertEqual(self.check()[0], 0)
+        self.append("include/nibble/core/bytes.hpp", "\n")
+        self.finds("include/nibble/core/bytes.hpp:1001", "1001 lines")
+
+    def test_first_lines(self):
+        self.write("include/nibble/core/bytes.hpp", HEADER.split("\n", 1)[1])
+        self.finds("include/nibble/core/bytes.hpp:1", "licence line", count=3)
+        self.write("include/nibble/core/bytes.hpp", HEADER.replace("#pragma once\n", ""))
+        self.finds("include/nibble/core/bytes.hpp:2", "#pragma once", count=2)
+        self.write("include/nibble/core/bytes.hpp", HEADER.replace("// What this is.\n", ""))
+        self.finds("include/nibble/core/bytes.hpp:3", "says what it is")
+
+    def test_licence_of_scripts(self):
+        self.write("cmake/x.py", "#!/usr/bin/env python3\nprint()\n")
+        self.finds("cmake/x.py:1", "licence line")
+
+    def test_banned_words(self):
+        for word in ("TO" + "DO", "FIX" + "ME", "XX" + "X"):
+            with self.subTest(word):
+                self.setUp()
+                self.append("tests/core/bytes_test.cpp", f"// {word}: later\n// mkstemp wants XX{'X' * 4}\n")
+                self.finds("tests/core/bytes_test.cpp:3", f"'{word}'")
+
+    def test_using_namespace(self):
+        self.append("tests/core/bytes_test.cpp", "using namespace nibble;\n")
+        self.assertEqual(self.check()[0], 0)
+        self.append("include/nibble/core/bytes.hpp", "using namespace std;\n")
+        self.finds("include/nibble/core/bytes.hpp:5", "using namespace")
+
+    def test_second_macro(self):
+        self.append("include/nibble/core/bytes.hpp", "#define NIBBLE_INLINE inline\n")
+        self.assertEqual(self.check()[0], 0)
+        self.append("include/nibble/core/json.hpp", "#define NIBBLE_MORE 1\n")
+        self.finds("include/nibble/core/json.hpp:7", "macro NIBBLE_MORE", count=2)
+
+
+class Format(Temporary):
+    def setUp(self):
+        super().setUp()
+        os.mkdir(os.path.join(self.tree, "cmake"))
+        shutil.copy(os.path.join(ROOT, "cmake/check_format.sh"), os.path.join(self.tree, "cmake"))
+        shutil.copy(os.path.join(ROOT, ".clang-format"), self.tree)
+        run("git", "init", "-q", self.tree)
+
+    def check(self, *arguments, **options):
+        return run("bash", os.path.join(self.tree, "cmake/check_format.sh"), *arguments, **options)
+
+    def test_finds_and_mends(self):
+        self.write("a.cpp", "int  main( ) { return 0 ; }\n")
+        status, output = self.check()
+        if status == 77:
+            self.skipTest(output)
+        self.assertEqual(status, 1, output)
+        self.assertIn("a.cpp:1", output)
+        self.assertEqual(self.check("--fix")[0], 0)
+        self.assertEqual(self.check()[0], 0)
+
+    def test_no_files_is_a_failure(self):
+        status, output = self.check()
+        if status == 77:
+            self.skipTest(output)
+        self.assertEqual(status, 1, output)
+
+    def test_skips_with_a_reason(self):
+        status, output = self.check(env={"PATH": "/nowhere:" + self.tools("bash", "git", "dirname", "grep")})
+        self.assertEqual(status, 77, output)
+        self.assertIn("not installed", output)
+
+    def tools(self, *names):
+        """A folder with only these programs."""
+        folder = os.path.join(self.tree, "bin")
+        os.mkdir(folder)
+        for name in names:
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        return folder
+
+
+class Reject(Temporary):
+    def check(self, text):
+        self.write("case.cpp", text)
+        command = f"-DCOMMAND={os.environ.get('CXX', 'c++')};-std=c++20"
+        return run(os.environ.get("CMAKE", "cmake"), command, f"-DSOURCE={self.tree}/case.cpp", "-P", os.path.join(ROOT, "tests/reject/reject.cmake"))
+
+    def test_driver(self):
+        refused = 'static_assert(sizeof(int) == 0, "nibble: our sentence");\n'
+        for name, text, good in (
+            ("right sentence", "// expect: nibble: our sentence\n" + refused, True),
+            ("other sentence", "// expect: nibble: another sentence\n" + refused, False),
+            ("sentence too late", "// expect: nibble: our sentence\nint x = y;\n" + refused, False),
+            ("compiles by mistake", "// expect: nibble: our sentence\nint x;\n", False),
+            ("control", "// expect: compiles\nint x;\n", True),
+            ("control that fails", "// expect: compiles\n" + refused, False),
+            ("no expectation", refused, False),
+        ):
+            with self.subTest(name):
+                status, output = self.check(text)
+                self.assertEqual(status == 0, good, output)
+
+
+class Setup(Temporary):
+    def check(self, release):
+        self.write("os-release", release)
+        return run("bash", os.path.join(ROOT, "cmake/setup.sh"), "--list", env=dict(os.environ, NIBBLE_OS_RELEASE=os.path.join(self.tree, "os-release")))
+
+    def test_unknown_systems_are_told_what_is_needed(self):
+        for release in ("ID=fedora\nVERSION_ID=40\n", "ID=ubuntu\nVERSION_ID=22.04\n", "ID=arch\n"):
+            with self.subTest(release):
+                status, output = self.check(release)
+                self.assertEqual(status, 2, output)
+                self.assertIn("CMake 3.22", output)
+
+    def test_unknown_argument(self):
+        self.assertEqual(run("bash", os.path.join(ROOT, "cmake/setup.sh"), "--frobnicate")[0], 64)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nibble/nibble.hpp"
+#ifdef CONSUME_FORMATS
+#include "nibble/core/json.hpp"
+#endif
+
+int main() {
+    const auto q = nibble::quantize<nibble::q4f16_1>(std::vector<float>(64, 1.0F), {1, 64});
+    return q && q->n_bytes() == 36 ? 0 : 1;
+}

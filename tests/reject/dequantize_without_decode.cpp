@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: nibble: a codec needs `static void decode(const block&, float* out)`, which writes `group` values
+#include <vector>
+
+#include "nibble/codec/quantize.hpp"
+
+using namespace nibble;
+
+struct mine {
+    static constexpr std::size_t group = 4;
+    using block = std::tuple<std::array<std::uint8_t, 4>>;
+    static constexpr std::array<plane, 1> planes{plane{"codes", encoding::u8, 4}};
+    using layout = nk;
+};
+
+int main() {
+    std::vector<float> out(8);
+    std::vector<std::byte> codes(8);
+    const auto done = dequantize_into<mine>(std::array<const std::byte*, 1>{codes.data()}, {2, 4}, out);
+}

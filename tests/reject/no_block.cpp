@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: nibble: a codec needs `block`, a tuple with one std::array of elements per plane
+#include "nibble/codec/codec.hpp"
+
+using namespace nibble;
+
+struct mine {
+    static constexpr std::size_t group = 4;
+    static constexpr std::array<plane, 1> planes{plane{"codes", encoding::u8, 4}};
+    using layout = nk;
+};
+static_assert(check_codec<mine>());

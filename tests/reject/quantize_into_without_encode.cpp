@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: nibble: this codec cannot be a conversion target: it has no `static block encode(const float* w, std::size_t n, encode_options)`
+#include <vector>
+
+#include "nibble/codec/quantize.hpp"
+
+using namespace nibble;
+
+struct mine {
+    static constexpr std::size_t group = 4;
+    using block = std::tuple<std::array<std::uint8_t, 4>>;
+    static constexpr std::array<plane, 1> planes{plane{"codes", encoding::u8, 4}};
+    using layout = nk;
+    static void decode(const block& b, float* out) {
+        for (std::size_t i = 0; i < group; ++i) out[i] = std::get<0>(b)[i];
+    }
+    using model_type = float;
+};
+
+int main() {
+    const std::vector<float> w(8);
+    std::vector<std::byte> codes(8);
+    const auto done = quantize_into<mine>(std::span<const float>(w), {2, 4}, plane_pointers<mine>{codes.data()});
+}

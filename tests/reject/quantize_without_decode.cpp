@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: nibble: a codec needs `static void decode(const block&, float* out)`, which writes `group` values
+#include <vector>
+
+#include "nibble/codec/quantize.hpp"
+
+using namespace nibble;
+
+struct mine {
+    static constexpr std::size_t group = 4;
+    using block = std::tuple<std::array<std::uint8_t, 4>>;
+    static constexpr std::array<plane, 1> planes{plane{"codes", encoding::u8, 4}};
+    using layout = nk;
+    using model_type = float;
+    static block encode(const float*, std::size_t, encode_options) { return {}; }
+};
+
+int main() {
+    const std::vector<float> w(8);
+    const auto q = quantize<mine>(w, {2, 4});
+}

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# Compiles SOURCE with COMMAND (a list). Its line "// expect: SENTENCE" must stand in the compiler's first error, or it must say
+# "// expect: compiles" and compile. A test of this kind fails when the code compiles, and when the user would read something else first.
+
+file(STRINGS ${SOURCE} expect REGEX "^// expect: " LIMIT_COUNT 1)
+string(REPLACE "// expect: " "" expect "${expect}")
+if(expect STREQUAL "")
+  message(FATAL_ERROR "${SOURCE} has no line \"// expect: \"")
+endif()
+
+execute_process(COMMAND ${COMMAND} -fsyntax-only ${SOURCE} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(expect STREQUAL "compiles")
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "this must compile:\n${output}")
+  endif()
+  return()
+endif()
+if(status EQUAL 0)
+  message(FATAL_ERROR "this compiled, but must be refused with: ${expect}")
+endif()
+string(FIND "${output}" "error: " at)
+if(at LESS 0)
+  message(FATAL_ERROR "the compiler failed without an error:\n${output}")
+endif()
+string(SUBSTRING "${output}" ${at} -1 first)
+string(FIND "${first}" "\n" end)
+string(SUBSTRING "${first}" 0 ${end} first)
+string(FIND "${first}" "${expect}" found)
+if(found LESS 0)
+  message(FATAL_ERROR "the first error must say: ${expect}\nbut it says:            ${first}\nall of it:\n${output}")
+endif()

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// expect: nibble: each of a codec's planes must have as many bytes a group as the array of its block
+#include "nibble/codec/codec.hpp"
+
+using namespace nibble;
+
+struct mine {
+    static constexpr std::size_t group = 4;
+    using block = std::tuple<std::array<std::uint8_t, 4>>;
+    static constexpr std::array<plane, 1> planes{plane{"codes", encoding::u8, 3}};
+    using layout = nk;
+    static void decode(const block& b, float* out) {
+        for (std::size_t i = 0; i < group; ++i) out[i] = std::get<0>(b)[i];
+    }
+};
+static_assert(check_codec<mine>());
