@@ -120,9 +120,7 @@ template <class T>
 [[nodiscard]] T as_stored(T value, std::size_t element_bytes) {
     if constexpr (std::is_same_v<T, float>) {
         if (element_bytes == 4) return value;
-        std::uint16_t bits = 0;
-        f32_to_stored(reinterpret_cast<const std::byte*>(&value), 1, reinterpret_cast<std::byte*>(&bits));
-        return to_f32(bf16{bits});
+        return to_f32(f32_to_shard_bf16(value));
     }
     return value;
 }
@@ -444,11 +442,25 @@ private:
 [[nodiscard]] inline result<plan> find_plan(const shard::folder& f, const std::string& source, const verify_options& options, error_list& differences) {
     auto checkpoint = source::open_checkpoint(source, options.source);
     if (!checkpoint) return pass(checkpoint);
-    std::optional<plan> best;
+    // Where rows are short, 3-bit and 4-bit schemes make records of the same shapes: those of the folder's width go first.
+    const bool three_bits = has_three_bit_codes(f);
+    const auto fits_codes = [&](const scheme& s) {
+        return visit_codec(s.linear, [&]<class C>() {
+            if constexpr (formulaic<C>)
+                return (C::packing::bits == 3) == three_bits;
+            else
+                return true;
+        });
+    };
+    std::vector<const scheme*> candidates;
     for (const auto& s : schemes) {
-        if (!options.quantization.empty() && options.quantization != s.name) continue;
+        if (options.quantization.empty() || options.quantization == s.name) candidates.push_back(&s);
+    }
+    std::stable_partition(candidates.begin(), candidates.end(), [&](const scheme* s) { return fits_codes(*s); });
+    std::optional<plan> best;
+    for (const auto* s : candidates) {
         plan_options wanted;
-        wanted.quantization = std::string(s.name);
+        wanted.quantization = std::string(s->name);
         wanted.model_type = options.model_type;
         wanted.allow_unexpected = true;  // what was dropped knowingly is none of this check's business
         wanted.source = options.source;
