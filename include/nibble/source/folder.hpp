@@ -31,21 +31,6 @@ namespace detail {
 
 namespace fs = std::filesystem;
 
-/// Whether `path`, links resolved, is in `folder`, or in the blobs of the Hugging Face cache that `folder` is a snapshot of.
-inline bool stays_inside(const fs::path& path, const fs::path& folder) {
-    std::error_code ec;
-    const auto real = fs::canonical(path, ec);
-    if (ec) return false;
-    const auto home = fs::canonical(folder, ec);
-    if (ec) return false;
-    const auto within = [&](const fs::path& root) {
-        const auto [root_end, nothing] = std::mismatch(root.begin(), root.end(), real.begin(), real.end());
-        return root_end == root.end();
-    };
-    if (within(home)) return true;
-    return home.parent_path().filename() == "snapshots" && within(home.parent_path().parent_path() / "blobs");
-}
-
 /// Opens a file that the checkpoint's folder names, unless a link leads out of the folder.
 inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, const std::string& name, const open_options& options) {
     const fs::path path = folder / name;
