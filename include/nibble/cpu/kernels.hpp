@@ -56,7 +56,11 @@ struct decode_column {
 }  // namespace detail
 
 /// Everything compiled for one architecture.
-struct kernel_table : detail::from_column<float>, detail::from_column<f16>, detail::from_column<bf16>, detail::decode_column<float>, detail::decode_column<f16> {
+struct kernel_table : detail::from_column<float>,
+                      detail::from_column<f16>,
+                      detail::from_column<bf16>,
+                      detail::decode_column<float>,
+                      detail::decode_column<f16> {
     const char* arch;
     shard_bf16_row_function shard_bf16;
     md5_update_lanes_function md5_lanes;
@@ -64,13 +68,17 @@ struct kernel_table : detail::from_column<float>, detail::from_column<f16>, deta
     /// Encodes rows of T; for codecs beyond kernel_codecs and plain, a kernel of the including file's flags.
     template <encoder C, class T>
     [[nodiscard]] encode_row_function<T> encode() const {
-        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>) return detail::from_column<T>::encode[detail::index_in<rows_of<C>, kernel_codecs>];
-        return &encode_row<default_arch, C, T>;
+        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>)
+            return detail::from_column<T>::encode[detail::index_in<rows_of<C>, kernel_codecs>];
+        else
+            return &encode_row<default_arch, C, T>;
     }
     template <formulaic C, class Out>
     [[nodiscard]] decode_row_function<Out> decode() const {
-        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>) return detail::decode_column<Out>::decode[detail::index_in<rows_of<C>, kernel_codecs>];
-        return &decode_row<default_arch, C, Out>;
+        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>)
+            return detail::decode_column<Out>::decode[detail::index_in<rows_of<C>, kernel_codecs>];
+        else
+            return &decode_row<default_arch, C, Out>;
     }
     template <class To, class From>
     [[nodiscard]] cast_row_function<To, From> cast() const {
