@@ -42,6 +42,28 @@ void encode(benchmark::State& state, const cpu::kernel_table* table, rounding r)
         for (std::uint64_t n = 0; n < n_rows; ++n) fn(w.data() + n * k, k, codes.data() + n * codes_of_row, scales.data() + n * scales_of_row, {r, fit::absmax});
     });
 }
+/// One row again and again, in the first-level cache: the kernel alone, on machines whose memory is shared or slow.
+template <class C, class T>
+void in_cache(benchmark::State& state, const cpu::kernel_table* table) {
+    const T* row = weights<T>().data();
+    std::vector<std::byte> codes(groups_of<C>(k) * C::words_per_group * sizeof(typename C::word));
+    std::vector<std::byte> scales(groups_of<C>(k) * sizeof(typename C::scale::type));
+    std::vector<T> copy(k);
+    const auto fn = table->encode<C, T>();
+    double best = 1e9;
+    double best_copy = 1e9;
+    for (auto _ : state) {
+        const double t = bench::seconds([&] { fn(row, k, codes.data(), scales.data(), {}); });
+        state.SetIterationTime(t);
+        best = std::min(best, t);
+        best_copy = std::min(best_copy, bench::seconds([&] {
+                                 std::memcpy(copy.data(), row, k * sizeof(T));
+                                 benchmark::ClobberMemory();
+                             }));
+    }
+    state.counters["GB/s"] = static_cast<double>(k * sizeof(T)) / best * 1e-9;
+    state.counters["of_memcpy"] = best_copy / best;
+}
 template <class C, class T>
 void scales_only(benchmark::State& state, const cpu::kernel_table* table) {
     const auto& w = weights<T>();
@@ -76,6 +98,10 @@ void add(const std::string& name, const cpu::kernel_table* t) {
     timed(benchmark::RegisterBenchmark((name + "<f32" + at).c_str(), encode<C, float>, t, rounding::half_even));
     timed(benchmark::RegisterBenchmark((name + "<f16" + at).c_str(), encode<C, f16>, t, rounding::half_even));
     timed(benchmark::RegisterBenchmark((name + "<bf16" + at).c_str(), encode<C, bf16>, t, rounding::half_even));
+    const auto cached = [](auto* b) { b->UseManualTime()->Iterations(3000)->Unit(benchmark::kMicrosecond); };
+    cached(benchmark::RegisterBenchmark((name + "<f32/cached" + at).c_str(), in_cache<C, float>, t));
+    cached(benchmark::RegisterBenchmark((name + "<f16/cached" + at).c_str(), in_cache<C, f16>, t));
+    cached(benchmark::RegisterBenchmark((name + "<bf16/cached" + at).c_str(), in_cache<C, bf16>, t));
     timed(benchmark::RegisterBenchmark((name + "<f32/half_away" + at).c_str(), encode<C, float>, t, rounding::half_away));
     timed(benchmark::RegisterBenchmark((name + "<f32/scales" + at).c_str(), scales_only<C, float>, t));
     timed(benchmark::RegisterBenchmark((name + ">f32" + at).c_str(), decode<C>, t));
@@ -84,11 +110,7 @@ void add(const std::string& name, const cpu::kernel_table* t) {
 }  // namespace
 
 int main(int argc, char** argv) {
-#if defined(NIBBLE_KERNELS_LINKED)
-    for (const auto* t : cpu::linked_kernel_tables()) {
-#else
-    for (const auto* t : {&cpu::header_kernels<>}) {
-#endif
+    for (const auto* t : bench::tables()) {
         add<q4f16_1>("q4f16_1", t);
         add<q4f32_1>("q4f32_1", t);
         add<q4bf16_1>("q4bf16_1", t);

@@ -11,7 +11,19 @@
 #include <cstring>
 #include <vector>
 
+#include "nibble/cpu/kernels.hpp"
+
 namespace bench {
+
+/// The kernels of each architecture that can be measured here.
+inline std::vector<const nibble::cpu::kernel_table*> tables() {
+#if defined(NIBBLE_KERNELS_LINKED)
+    const auto linked = nibble::cpu::linked_kernel_tables();
+    return {linked.begin(), linked.end()};
+#else
+    return {&nibble::cpu::header_kernels<>};
+#endif
+}
 
 template <class F>
 double seconds(F&& f) {

@@ -90,7 +90,7 @@ struct avx512_encoder {
     }
     /// The largest magnitudes of four groups: one per lane of each 128 bits, still to be folded over the four of those.
     NIBBLE_INLINE static __m512i largest_of_four(const std::byte* from, std::size_t first, std::size_t last) {
-        const auto at = [&](std::size_t i) [[gnu::always_inline]] { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
+        const auto at = [&](std::size_t i) __attribute__((always_inline)) { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
         return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
     }
 
@@ -141,7 +141,7 @@ struct avx512_encoder {
     /// 8 x 16 codes of four groups as 64 bytes of nibbles.
     NIBBLE_INLINE static __m512i pack_nibbles(const __m512i* c) {
         const __m512i sixteen = _mm512_set1_epi16(0x1001);
-        const auto bytes = [&](int i) [[gnu::always_inline]] {  // two codes a byte, in 16-bit lanes
+        const auto bytes = [&](int i) __attribute__((always_inline)) {  // two codes a byte, in 16-bit lanes
             return _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[i], c[i + 1]), _mm512_packs_epi32(c[i + 2], c[i + 3])), sixteen);
         };
         // Each 128 bits now have two bytes of every vector: word 4 v + l of the result is word 8 l + v.

@@ -132,37 +132,53 @@ template <class Arch>
 template <class Arch = default_arch>
 inline constexpr kernel_table header_kernels = make_kernel_table<Arch>();
 
-// Programs may mix files that link nibble::kernels and files that do not, so what these inline functions are called differs.
+// Programs may mix files that link nibble::kernels and files that do not, so these functions are not the same ones in both.
 #if defined(NIBBLE_KERNELS_LINKED)
 inline namespace linked {
-[[nodiscard]] inline const kernel_table& kernels() { return linked_kernels(); }
-#else
-inline namespace header_only {
-template <class Arch = default_arch>
-[[nodiscard]] inline const kernel_table& kernels() {
-    return header_kernels<Arch>;
-}
-#endif
 
-[[nodiscard]] inline const char* arch_name() { return kernels().arch; }
+[[nodiscard]] inline const char* arch_name() { return linked_kernels().arch; }
 template <encoder C, class T>
 [[nodiscard]] encode_row_function<T> encode_row_fn() {
-    return kernels().encode<C, T>();
+    return linked_kernels().encode<C, T>();
 }
 template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
-    return kernels().decode<C, Out>();
+    return linked_kernels().decode<C, Out>();
 }
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {
-    return kernels().cast<To, From>();
+    return linked_kernels().cast<To, From>();
 }
-[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return kernels().shard_bf16; }
+[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return linked_kernels().shard_bf16; }
 /// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
 inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {
-    kernels().md5_lanes(states, data, n_bytes, n);
+    linked_kernels().md5_lanes(states, data, n_bytes, n);
 }
 
-}  // namespace linked or header_only
+}  // namespace linked
+#else
+inline namespace header_only {
+
+[[nodiscard]] inline const char* arch_name() { return default_arch::name; }
+template <encoder C, class T>
+[[nodiscard]] encode_row_function<T> encode_row_fn() {
+    return &encode_row<default_arch, rows_of<C>, T>;
+}
+template <formulaic C, class Out>
+[[nodiscard]] decode_row_function<Out> decode_row_fn() {
+    return &decode_row<default_arch, rows_of<C>, Out>;
+}
+template <class To, class From>
+[[nodiscard]] cast_row_function<To, From> cast_row_fn() {
+    return &cast_row<default_arch, To, From>;
+}
+[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return &shard_bf16_row<default_arch>; }
+/// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
+inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {
+    md5_update<default_arch>(states, data, n_bytes, n);
+}
+
+}  // namespace header_only
+#endif
 
 }  // namespace nibble::cpu
