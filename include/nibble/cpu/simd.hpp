@@ -44,7 +44,7 @@ struct avx512 : avx2 {
     static constexpr const char* name = "avx512";
     using simd = xsimd::avx512bw;
 };
-/// That and VNNI, VBMI, VBMI2 and BITALG: Ice Lake, Zen 4 and later.
+/// That and VNNI, IFMA, VBMI, VBMI2 and BITALG: Ice Lake, Zen 4 and later.
 struct avx512vnni : avx512 {
     static constexpr const char* name = "avx512vnni";
 };
