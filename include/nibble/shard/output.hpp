@@ -53,6 +53,7 @@ inline result<void> rename_file(const fs::path& from, const fs::path& to) {
 /// Adds what to do to the errors of writing.
 inline error advised(error e) {
     if (e.code == errc::no_space) return std::move(e).advise("free some space, or give an output on another disk; `--resume` goes on with what is done");
+    if (e.rule.ends_with(std::strerror(EFBIG))) return std::move(e).advise("allow larger files (`ulimit -f`), or take a smaller --shard-size; `--resume` goes on");
     return std::move(e).advise("give an output folder that you may write to");
 }
 
@@ -69,8 +70,11 @@ public:
         f.fd_ = detail::descriptor(::open(f.part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
         if (f.fd_.get() < 0) return fail(detail::advised(system_error("create", f.part_.string())));
 #ifdef __linux__
-        if (n_bytes != 0 && ::fallocate(f.fd_.get(), 0, 0, static_cast<off_t>(n_bytes)) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
-            const int number = errno;
+        int number = 0;
+        do {
+            number = n_bytes == 0 || ::fallocate(f.fd_.get(), 0, 0, static_cast<off_t>(n_bytes)) == 0 ? 0 : errno;
+        } while (number == EINTR);
+        if (number != 0 && number != EOPNOTSUPP && number != ENOSYS) {
             ::unlink(f.part_.c_str());
             return fail(detail::advised(system_error("reserve " + std::to_string(n_bytes) + " bytes", f.final_.string(), number)));
         }
@@ -120,6 +124,7 @@ public:
         namespace fs = std::filesystem;
         output_folder o;
         std::error_code ec;
+        if (where.empty()) return fail(error{errc::refused, "the output folder has no name", {}, {}, {}, "give one with -o"});
         o.final_ = fs::absolute(where, ec).lexically_normal();
         if (!o.final_.has_filename()) o.final_ = o.final_.parent_path();
         const fs::path beside = fs::path(o.final_) += ".nibble-work";
@@ -137,10 +142,19 @@ public:
                                   "give another -o, or allow it with --overwrite"});
             }
         }
+        if (fs::is_symlink(fs::symlink_status(o.final_, ec)) && !fs::exists(o.final_, ec)) {
+            return fail(error{errc::refused, "the output is a link to a folder that is not there", where, {}, {}, "make that folder, or give another -o"});
+        }
         if (auto writable = o.check_writable(); !writable) return pass(writable);
         if (!part.empty()) fs::create_directories(o.final_, ec);
         // Inside, where the folder exists, because it may be a mount point.
         o.work_ = fs::is_directory(o.final_, ec) ? o.final_ / (".nibble-work" + (part.empty() ? "" : "-" + part)) : beside;
+        // An earlier run may have begun when the output folder did not exist yet: it is waited for, or its work is taken over.
+        if (o.work_ != beside && fs::is_directory(beside, ec)) {
+            const detail::descriptor earlier(::open(beside.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+            if (earlier.get() >= 0 && ::flock(earlier.get(), LOCK_EX | LOCK_NB) != 0) return fail(in_use(where));
+            if (part.empty() && ::rename(beside.c_str(), o.work_.c_str()) != 0) fs::remove_all(beside, ec);
+        }
         for (int attempt = 0; attempt < 8; ++attempt) {
             fs::create_directories(o.final_.parent_path(), ec);
             if (::mkdir(o.work_.c_str(), 0777) != 0 && errno != EEXIST) return fail(detail::advised(system_error("create folder", o.work_.string())));
@@ -150,14 +164,14 @@ public:
                 return fail(detail::advised(system_error("open folder", o.work_.string())));
             }
             if (::flock(o.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-                return fail(error{errc::busy, "another nibble is writing to this output", where, {}, {}, "wait until it is done, or give another -o"});
+                return fail(in_use(where));
             }
             struct stat held {};
             struct stat there {};
             if (::fstat(o.lock_.get(), &held) == 0 && ::stat(o.work_.c_str(), &there) == 0 && held.st_ino == there.st_ino && held.st_dev == there.st_dev)
                 return o;
         }
-        return fail(error{errc::busy, "another nibble keeps writing to this output", where, {}, {}, "wait until it is done, or give another -o"});
+        return fail(in_use(where));
     }
 
     [[nodiscard]] const std::filesystem::path& work() const { return work_; }
@@ -259,11 +273,8 @@ private:
         return {};
     }
 
-    /// A work folder that a killed run left when the output folder did not exist yet.
-    static void remove_unlocked(const std::filesystem::path& folder) {
-        const detail::descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        std::error_code ec;
-        if (fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) std::filesystem::remove_all(folder, ec);
+    static error in_use(const std::string& where) {
+        return {errc::busy, "another nibble is writing to this output", where, {}, {}, "wait until it is done, or give another -o"};
     }
 
     std::filesystem::path final_;

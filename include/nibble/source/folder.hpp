@@ -31,6 +31,10 @@ namespace detail {
 
 namespace fs = std::filesystem;
 
+inline error leads_out(const fs::path& path) {
+    return {errc::refused, "the file is a link that leads out of the model's folder", path.string(), {}, {}, "copy the file, or allow it with --follow-links"};
+}
+
 /// Whether `path`, links resolved, is in `folder`, or in the blobs of the Hugging Face cache that `folder` is a snapshot of.
 inline bool stays_inside(const fs::path& path, const fs::path& folder) {
     std::error_code ec;
@@ -46,16 +50,21 @@ inline bool stays_inside(const fs::path& path, const fs::path& folder) {
     return home.parent_path().filename() == "snapshots" && within(home.parent_path().parent_path() / "blobs");
 }
 
+/// Reads a small file of the checkpoint's folder, unless a link leads out of the folder.
+inline result<std::vector<std::byte>> read_inside(const fs::path& folder, const std::string& name, std::uint64_t limit, const open_options& options) {
+    const fs::path path = folder / name;
+    std::error_code ec;
+    if (fs::exists(path, ec) && !options.follow_links && !stays_inside(path, folder)) return fail(leads_out(path));
+    return read_file(path.string(), limit);
+}
+
 /// Opens a file that the checkpoint's folder names, unless a link leads out of the folder.
 inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, const std::string& name, const open_options& options) {
     const fs::path path = folder / name;
     std::error_code ec;
     if (!fs::exists(path, ec))
         return fail(error{errc::missing, "the file is not there", path.string(), {}, {}, "download it, or correct the index that names it"});
-    if (!options.follow_links && !stays_inside(path, folder)) {
-        return fail(error{
-            errc::refused, "the file is a link that leads out of the model's folder", path.string(), {}, {}, "copy the file, or allow it with --follow-links"});
-    }
+    if (!options.follow_links && !stays_inside(path, folder)) return fail(leads_out(path));
     return file::open(path.string(), options.access);
 }
 
@@ -79,7 +88,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     c.format = "safetensors";
     c.config_file = (folder / "config.json").string();
     {
-        auto text = read_file(c.config_file, 16 << 20);
+        auto text = detail::read_inside(folder, "config.json", 16 << 20, options);
         if (!text) {
             auto e = std::move(text.error());
             if (e.code == errc::missing) e = std::move(e).advise("the folder of a Hugging Face checkpoint has a config.json: download it too");
@@ -131,7 +140,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     }
 
     if (has_single) c.notes.emplace_back("the folder holds both model.safetensors and model.safetensors.index.json: the index is taken");
-    auto text = read_file(index_path.string(), 256 << 20);
+    auto text = detail::read_inside(folder, index_path.filename().string(), 256 << 20, options);
     if (!text) return pass(text);
     auto index = parse_json(*text, 8);
     if (!index) return fail(std::move(index.error()).in_file(index_path.string()));
