@@ -150,6 +150,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     if (!index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object())
         return broken("the index needs an object \"weight_map\" of tensor names and file names");
     const auto& map = (*index)["weight_map"];
+    if (map.empty()) return broken("the index names no tensor");
 
     std::vector<std::string> order;                                    // files by first appearance
     std::unordered_map<std::string, std::vector<std::string>> listed;  // file -> its tensors in map order

@@ -80,7 +80,7 @@ public:
         if (known != safetensors_types.end())
             current_.type = known->type;
         else
-            current_.stored_type = v.substr(0, 40);
+            current_.stored_type = v.empty() ? "(none)" : v.substr(0, 40);
         at_ = place::fields;
         return true;
     }
@@ -197,9 +197,12 @@ private:
     std::vector<std::byte> scratch;
     const auto head = f.bytes(0, std::min<std::uint64_t>(f.size(), 32), scratch);
     if (!head) return tl::unexpected<error>(head.error());
-    if (const auto what = detail::recognise(*head); !what.empty()) return bad(errc::unsupported, "this is not safetensors but " + std::string(what));
+    const auto n = f.size() < 8 ? 0 : load<std::uint64_t>(head->data());
+    // A header's length may begin with the bytes of another format's magic: 60 is '<', 640 begins a pickle.
+    if (n < 2 || n > f.size() - 8 || (*head)[8] != std::byte{'{'}) {
+        if (const auto what = detail::recognise(*head); !what.empty()) return bad(errc::unsupported, "this is not safetensors but " + std::string(what));
+    }
     if (f.size() < 8) return bad(errc::truncated, "a safetensors file has at least 8 bytes, this one has " + std::to_string(f.size()), {}, "download it again");
-    const auto n = load<std::uint64_t>(head->data());
     if (n > header_limit)
         return bad(errc::malformed, "header length " + std::to_string(n) + " exceeds the limit of 100,000,000 bytes", 0,
                    "this is no safetensors file, or it is damaged");
