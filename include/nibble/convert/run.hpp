@@ -80,7 +80,10 @@ inline constexpr std::string_view journal_name = "journal";
 inline std::string fingerprint(const plan& p, bool here) {
     md5 sum;
     const auto add = [&](const std::string& text) { sum.update(std::as_bytes(std::span(text))); };
+    // The manifest alone is not enough: q3f16_1 and q4f16_1 may have planes of the same shapes, and a config.json may change what
+    // is in them, the order of rows for one.
     add(shard::to_json(p.manifest));
+    add(std::string(p.quantization->name) + " " + p.model_type + " " + p.model.config.dump(-1, ' ', true, json::error_handler_t::replace));
     add(std::to_string(static_cast<int>(p.options.encode.rounding)) + " " + std::to_string(static_cast<int>(p.options.encode.fit)));
     for (const auto& f : p.model.files) {
         add(std::to_string(f->size()) + "\n");
