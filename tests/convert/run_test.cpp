@@ -338,6 +338,25 @@ TEST_CASE("a finished conversion is replaced only when that is allowed, and as a
     CHECK(kept == now);
 }
 
+TEST_CASE("a run that was killed while it published its index is finished by the next one", "[convert]") {
+    const workshop w;
+    const auto plan = w.plan("q4f32_1");
+    const auto out = w / "out";
+    done(plan, out);
+    const auto whole = contents(out);
+    const names index{"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"};
+    for (std::size_t moved = 0; moved < index.size(); ++moved) {
+        fs::create_directory(out + "/.nibble-work");
+        for (std::size_t i = moved; i < index.size(); ++i) fs::rename(out + "/" + index[i], out + "/.nibble-work/" + index[i]);
+        done(plan, out, {.resume = moved % 2 == 0});
+        CHECK(contents(out) == whole);
+    }
+    // What an interrupted replacement leaves is another thing.
+    fs::create_directory(out + "/.nibble-work");
+    write_text(out + "/.nibble-work/params_shard_0.bin", "x");
+    refused(convert::run(plan, out), errc::refused, "already holds a finished conversion");
+}
+
 TEST_CASE("outputs that cannot be are refused before any work", "[convert]") {
     const workshop w;
     const auto plan = w.plan();

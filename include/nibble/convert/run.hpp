@@ -437,8 +437,10 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     }
     auto names = detail::write_index(*folder, manifest, options.legacy_index);
     if (!names) return pass(names);
-    if (auto removed = folder->remove_old(report.files); !removed) return pass(removed);
+    // The notes of the shares go last: without them an interrupted join could not be repeated.
+    if (auto removed = folder->remove_index(); !removed) return pass(removed);
     if (auto done = folder->publish_beside(*names); !done) return pass(done);
+    folder->remove_shards(report.files);
     report.output = output;
     report.shards_kept = manifest.shards.size();
     report.files.insert(report.files.end(), names->begin(), names->end());

@@ -117,6 +117,8 @@ private:
 /// The output folder and its work folder (`OUT.nibble-work`, or `OUT/.nibble-work` where OUT exists), locked for this process.
 class output_folder {
 public:
+    static constexpr std::array<std::string_view, 4> index_names{"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"};
+
     /// `part` names one of several shares of an output that are worked on at the same time, each in a work folder of its own.
     /// Errors: refused (the output holds a finished conversion and overwriting is not allowed), busy (another process works on
     /// it), io, no_space.
@@ -132,8 +134,11 @@ public:
         if (fs::exists(o.final_, ec) && !fs::is_directory(o.final_, ec)) {
             return fail(error{errc::refused, "the output is a file, a folder is needed", where, {}, {}, "give another -o"});
         }
-        for (const std::string_view index : {"tensor-cache.json", "ndarray-cache.json"}) {
-            if (fs::exists(o.final_ / index, ec) && !overwrite) {
+        // A run that was killed while it moved its index files out had been allowed to; another may finish it.
+        bool half_published = false;
+        for (const auto index : index_names) half_published = half_published || fs::exists(o.final_ / ".nibble-work" / index, ec);
+        for (const auto index : index_names) {
+            if (fs::exists(o.final_ / index, ec) && !overwrite && !half_published) {
                 return fail(error{errc::refused,
                                   "the output folder already holds a finished conversion (" + std::string(index) + ")",
                                   where,
@@ -221,7 +226,8 @@ public:
             return detail::sync_folder(final_.parent_path());
         }
         if (part_.empty()) {
-            if (auto removed = remove_old(); !removed) return removed;
+            if (auto removed = remove_index(); !removed) return removed;
+            remove_shards();
         }
         for (const auto& name : files) {
             if (auto moved = detail::rename_file(work_ / name, final_ / name); !moved) return moved;
@@ -240,13 +246,17 @@ public:
         return {};
     }
 
-    /// Removes an index and shards from the output folder, the index first.
-    [[nodiscard]] result<void> remove_old(const std::vector<std::string>& keep = {}) {
+    /// Removes an index from the output folder, so that shards may be changed.
+    [[nodiscard]] result<void> remove_index() {
+        std::error_code ec;
+        for (const auto index : index_names) std::filesystem::remove(final_ / index, ec);
+        return detail::sync_folder(final_);
+    }
+
+    /// Removes shards and the notes of shares from the output folder, but those named.
+    void remove_shards(const std::vector<std::string>& keep = {}) {
         namespace fs = std::filesystem;
         std::error_code ec;
-        for (const std::string_view index : {"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"})
-            fs::remove(final_ / index, ec);
-        if (auto synced = detail::sync_folder(final_); !synced) return synced;
         std::vector<fs::path> stale;
         for (const auto& entry : fs::directory_iterator(final_, ec)) {
             const auto name = entry.path().filename().string();
@@ -254,7 +264,6 @@ public:
             if (shard && std::find(keep.begin(), keep.end(), name) == keep.end()) stale.push_back(entry.path());
         }
         for (const auto& path : stale) fs::remove(path, ec);
-        return {};
     }
 
     /// Leaves nothing behind of a run that wrote nothing worth keeping.
