@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `nibble convert`: a checkpoint to MLC shards. Flags that mlc_llm convert_weight has carry its names.
 
+#include <atomic>
 #include <charconv>
+#include <csignal>
 #include <memory>
 #include <optional>
 
@@ -12,6 +14,21 @@
 namespace nibble::command {
 
 namespace {
+
+/// Set by the first SIGINT or SIGTERM: the run then stops at the next stretch. A second one ends the process as usual.
+std::atomic<bool> stop_asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+void stop_on_signals() {
+    struct sigaction action {};
+    action.sa_handler = [](int) { stop_asked.store(true, std::memory_order_relaxed); };
+    action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
+    for (const int signal : {SIGINT, SIGTERM}) {
+        struct sigaction old {};
+        // One that is ignored (by nohup, by a shell for its background jobs) stays ignored.
+        if (::sigaction(signal, nullptr, &old) == 0 && old.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
+    }
+}
 
 struct arguments {
     std::string model;
@@ -28,6 +45,7 @@ struct arguments {
     bool join = false;
     bool no_legacy_index = false;
     bool read_files = false;
+    std::string nonfinite = "keep";
     convert::plan_options plan_options;
     convert::run_options run_options;
 };
@@ -110,6 +128,8 @@ int convert(arguments& a, const context& shared) {
     options.shard_bytes = a.shard_bytes;
     options.source.access = a.read_files ? file_access::read : file_access::map;
     a.run_options.legacy_index = !a.no_legacy_index;
+    a.run_options.nonfinite = a.nonfinite == "error" ? convert::nonfinite_values_are::refused : convert::nonfinite_values_are::kept;
+    a.run_options.cancelled = &stop_asked;
     if (!a.only_shards.empty()) a.run_options.only_shards = shard_range(a.only_shards);
     const unsigned threads = a.run_options.threads != 0 ? a.run_options.threads : std::max(1u, std::thread::hardware_concurrency());
 
@@ -130,12 +150,11 @@ int convert(arguments& a, const context& shared) {
     if (!shared.quiet && !shared.json) {
         for (const auto& n : plan->notes) print_note(n);
     }
-    auto problems = plan->problems;
-    if (!a.output.empty() && problems.empty()) {
-        if (auto room = convert::check_space(*plan, a.output); !room) problems.push_back(room.error());
-    }
-    if (!problems.empty()) return refuse(problems, shared);
+    if (!plan->problems.empty()) return refuse(plan->problems, shared);
     if (a.plan) {
+        if (!a.output.empty()) {
+            if (auto room = convert::check_space(plan->output_bytes(), a.output); !room) return refuse({room.error()}, shared);
+        }
         if (shared.json)
             print_json(plan_json(*plan, threads));
         else
@@ -143,12 +162,15 @@ int convert(arguments& a, const context& shared) {
         return exit_done;
     }
 
+    stop_on_signals();
     progress_line line(!shared.quiet && !shared.json);
     a.run_options.on_progress = [&](const convert::progress& p) { line.show(p.bytes_done, p.bytes_total); };
     const auto report = a.join ? convert::join(*plan, a.output, a.run_options) : convert::run(*plan, a.output, a.run_options);
     line.clear();
     if (!report) return refuse({report.error()}, shared);
     if (shared.json) {
+        json nonfinite = json::object();
+        for (const auto& f : report->nonfinite) nonfinite[f.tensor] = f.count;
         print_json({{"done", true},
                     {"output", a.output},
                     {"model_type", plan->model_type},
@@ -158,8 +180,10 @@ int convert(arguments& a, const context& shared) {
                     {"bits_per_parameter", plan->manifest.bits_per_parameter},
                     {"seconds", report->seconds},
                     {"shards_kept", report->shards_kept},
+                    {"nonfinite", nonfinite},
                     {"notes", plan->notes}});
     } else if (!shared.quiet) {
+        if (!report->nonfinite.empty()) print_note(nonfinite_text(report->nonfinite));
         std::printf("%s: %s, %s -> %s in %zu shards, %.3f bits per parameter, %.2f s (%s/s read)\n", a.output.c_str(),
                     std::string(plan->quantization->name).c_str(), size_text(plan->source_bytes()).c_str(), size_text(report->bytes).c_str(),
                     plan->manifest.shards.size(), plan->manifest.bits_per_parameter, report->seconds,
@@ -190,6 +214,8 @@ void add_convert(CLI::App& app, context& shared) {
     c.add_option("--shard-size", a->shard_bytes, "Largest size of a shard, as in 32MiB")
         ->transform(CLI::AsSizeValue(false))
         ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
+    c.add_option("--nonfinite", a->nonfinite, "Weights that are NaN, infinite or too large: keep them as mlc_llm does and name their tensors, or error")
+        ->check(CLI::IsMember({"keep", "error"}));
     c.add_flag("--resume", a->run_options.resume, "Go on with an interrupted conversion: only shards that are missing or damaged are made");
     c.add_flag("--overwrite", a->run_options.overwrite, "Replace a finished conversion in the output folder");
     auto* only = c.add_option("--only-shards", a->only_shards, "Make shards A-B only, as one share of a conversion (see --join)");

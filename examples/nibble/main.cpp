@@ -21,6 +21,9 @@ int main(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? command::exit_done : command::exit_usage;
+    } catch (const std::exception& e) {  // no memory, most likely
+        std::fprintf(stderr, "nibble: error: %s\n", e.what());
+        return command::exit_refused;
     }
     return shared.exit_code;
 }

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include <unistd.h>
+
 #include "nibble/core/bytes.hpp"
 
 namespace nibble::test {
@@ -17,7 +19,7 @@ namespace nibble::test {
 class temp_folder {
 public:
     temp_folder() {
-        std::string name = (std::filesystem::temp_directory_path() / "nibble-test-XXXXXX").string();
+        std::string name = (root() / "nibble-test-XXXXXX").string();
         if (::mkdtemp(name.data()) == nullptr) std::abort();
         path_ = name;
     }
@@ -32,6 +34,15 @@ public:
     [[nodiscard]] const std::filesystem::path& path() const { return path_; }
 
 private:
+    /// In memory where there is room, unless TMPDIR says otherwise: conversions sync, and a slow disk makes that most of a test.
+    static std::filesystem::path root() {
+        std::error_code ec;
+        const std::filesystem::path memory = "/dev/shm";
+        const auto space = std::filesystem::space(memory, ec);
+        const bool roomy = !ec && space.available > (std::uintmax_t{512} << 20) && ::access(memory.c_str(), W_OK) == 0;
+        return roomy && std::getenv("TMPDIR") == nullptr ? memory : std::filesystem::temp_directory_path();
+    }
+
     std::filesystem::path path_;
 };
 

@@ -152,10 +152,15 @@ inline bool belongs_to_parameter(const std::string& name, const std::unordered_s
 }
 
 inline void check_quantization_config(const source::checkpoint& c, error_list& problems) {
-    const auto at = c.config.find("quantization_config");
-    if (at == c.config.end() || at->is_null()) return;
+    const auto find_in = [](const json& scope) -> const json* {
+        const auto at = scope.find("quantization_config");
+        return at == scope.end() || at->is_null() ? nullptr : &*at;
+    };
+    const auto* found = find_in(c.config);
+    if (const auto text = c.config.find("text_config"); found == nullptr && text != c.config.end()) found = find_in(*text);
+    if (found == nullptr) return;
     std::string method = "unknown";
-    if (at->is_object() && at->contains("quant_method") && (*at)["quant_method"].is_string()) method = (*at)["quant_method"].get<std::string>();
+    if (found->is_object() && found->contains("quant_method") && (*found)["quant_method"].is_string()) method = (*found)["quant_method"].get<std::string>();
     problems.push_back({errc::unsupported,
                         "the checkpoint is already quantized (quantization_config, quant_method \"" + method.substr(0, 40) + "\")",
                         c.config_file,

@@ -38,7 +38,45 @@ struct row_run {
     encoding type = encoding::f32;
     const std::byte* data = nullptr;
     std::uint64_t n_rows = 0;
+    const source::tensor* of = nullptr;
 };
+
+/// How many of n values, stored as From from `data` on, are not finite in To: NaN, infinity, or beyond its range.
+template <class To, class From>
+[[nodiscard]] std::uint64_t count_nonfinite(const std::byte* data, std::uint64_t n) {
+    using bits = std::conditional_t<sizeof(From) == 4, std::uint32_t, std::conditional_t<sizeof(From) == 2, std::uint16_t, std::uint8_t>>;
+    constexpr bits sign = static_cast<bits>(bits{1} << (8 * sizeof(bits) - 1));
+    // The smallest magnitude that is not finite in To; magnitudes are ordered as their bits.
+    constexpr bits limit = [] {
+        bits low = 0;
+        bits high = sign;
+        while (low < high) {
+            const auto middle = static_cast<bits>(low + (high - low) / 2);
+            const auto u = std::bit_cast<std::uint32_t>(to_f32(number_cast<To>(std::bit_cast<From>(middle))));
+            if ((u & 0x7F800000u) == 0x7F800000u)
+                high = middle;
+            else
+                low = static_cast<bits>(middle + 1);
+        }
+        return low;
+    }();
+    // Several values to a word: adding sign - limit carries into a value's sign bit from the limit on, and never beyond.
+    constexpr std::uint64_t each = ~std::uint64_t{0} / static_cast<bits>(~bits{0});
+    const auto beyond = [](std::uint64_t word) { return ((word & ~(each * sign)) + each * static_cast<bits>(sign - limit)) & (each * sign); };
+    constexpr std::size_t words = 64;
+    constexpr std::size_t values = words * sizeof(std::uint64_t) / sizeof(From);
+    std::uint64_t count = 0;
+    std::uint64_t i = 0;
+    for (; i + values <= n; i += values) {
+        const std::byte* at = data + i * sizeof(From);
+        std::uint64_t any = 0;
+        for (std::size_t j = 0; j < words; ++j) any |= beyond(load<std::uint64_t>(at + 8 * j));
+        if (any == 0) continue;
+        for (std::size_t j = 0; j < words; ++j) count += static_cast<std::uint64_t>(std::popcount(beyond(load<std::uint64_t>(at + 8 * j))));
+    }
+    for (; i < n; ++i) count += static_cast<bits>(load<bits>(data + i * sizeof(From)) & static_cast<bits>(~sign)) >= limit ? 1 : 0;
+    return count;
+}
 
 /// Reads the rows of one planned parameter in its own order.
 class row_reader {
@@ -84,11 +122,11 @@ private:
         auto bytes =
             plan_.model.bytes(t, row * columns / form.block_values * form.block_bytes, (row + n) * columns / form.block_values * form.block_bytes, scratch_);
         if (!bytes) return pass(bytes);
-        row_run run{t.type, bytes->data(), n};
+        row_run run{t.type, bytes->data(), n, &t};
         if (is_ggml_block(t.type)) {
             decoded_.resize(values);
             ggml::decode_blocks(t.type, bytes->data(), values, decoded_.data());
-            run = {encoding::f32, reinterpret_cast<const std::byte*>(decoded_.data()), n};
+            run = {encoding::f32, reinterpret_cast<const std::byte*>(decoded_.data()), n, &t};
         }
         if (parameter_.of.plus_one && !t.plus_one_stored) add_one(run, values);
         return run;
@@ -137,7 +175,7 @@ private:
                 }
             }
         }
-        return row_run{t.type, turned_.data() + begin * k * size, std::min(most, n - begin)};
+        return row_run{t.type, turned_.data() + begin * k * size, std::min(most, n - begin), &t};
     }
 
     const plan& plan_;
@@ -192,8 +230,17 @@ public:
         return done;
     }
 
+    /// Values that were not finite in the model's type, by source tensor. Each value is met once: with its parameter's first plane.
+    [[nodiscard]] const std::unordered_map<const source::tensor*, std::uint64_t>& nonfinite() const { return nonfinite_; }
+
 private:
     static constexpr std::size_t stretch = 1 << 16;
+
+    template <class C>
+    void count(const row_run& run, std::uint64_t n) {
+        const auto found = visit_float(run.type, [&]<class T>() { return count_nonfinite<typename C::model_type, T>(run.data, n); });
+        if (found != 0) nonfinite_[run.of] += found;
+    }
 
     /// Puts the next bytes of the current record into ready_, or goes on to the next record.
     result<void> produce() {
@@ -252,6 +299,7 @@ private:
         auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
         if (!run) return pass(run);
         std::vector<std::byte> values(run->n_rows * columns * info(C::planes[0].type).block_bytes);
+        count<C>(*run, run->n_rows * columns);
         visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, values.data(), nullptr, {}); });
         append(values, C::planes[0].type);
         row_ += run->n_rows;
@@ -263,10 +311,11 @@ private:
     result<void> scaled(const planned_parameter& p, std::size_t plane) {
         const std::uint64_t columns = p.columns();
         std::vector<float> w;
-        const auto next_rows = [&](std::uint64_t row) -> result<std::uint64_t> {
+        const auto next_rows = [&](std::uint64_t row, bool counted) -> result<std::uint64_t> {
             auto run = reader_->rows(row, std::min(std::max<std::uint64_t>(1, stretch / columns), p.rows() - row));
             if (!run) return pass(run);
             w.resize(run->n_rows * columns);
+            if (counted) count<C>(*run, w.size());
             visit_float(run->type, [&]<class T>() {
                 for (std::size_t i = 0; i < w.size(); ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(run->data + i * sizeof(T))));
             });
@@ -275,7 +324,7 @@ private:
         if (row_ == 0 && (plane == 0 || !scale_)) {
             float top = C::lowest_magnitude;
             for (std::uint64_t row = 0; row < p.rows();) {
-                auto n = next_rows(row);
+                auto n = next_rows(row, false);
                 if (!n) return pass(n);
                 top = C::max_abs(w.data(), w.size(), top);
                 row += *n;
@@ -289,7 +338,7 @@ private:
             row_ = p.rows();
             return {};
         }
-        auto n = next_rows(row_);
+        auto n = next_rows(row_, true);
         if (!n) return pass(n);
         for (const float x : w) {
             const auto block = C::encode(&x, 1, *scale_);
@@ -313,6 +362,7 @@ private:
             kept_.resize(p.rows() * row_bytes[plane + 1]);
             kept_plane_ = plane + 1;
         }
+        if (plane == 0) count<C>(*run, run->n_rows * columns);
         std::vector<std::byte> values(run->n_rows * row_bytes[plane]);
         visit_float(run->type, [&]<class T>() {
             for (std::uint64_t i = 0; i < run->n_rows; ++i) {
@@ -341,6 +391,7 @@ private:
         for (std::uint64_t row = 0; row < n_rows;) {
             auto run = reader_->rows(row, n_rows - row);
             if (!run) return pass(run);
+            if (plane == 0) count<C>(*run, run->n_rows * columns);
             visit_float(run->type, [&]<class T>() {
                 for (std::uint64_t i = 0; i < run->n_rows; ++i) {
                     const auto at = [&](std::size_t j) { return dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows); };
@@ -383,6 +434,7 @@ private:
     std::vector<std::byte> kept_;  ///< the plane after this one, made in the same pass
     std::size_t kept_plane_ = 0;
     std::optional<float> scale_;  ///< of a tensor-scaled codec, once known
+    std::unordered_map<const source::tensor*, std::uint64_t> nonfinite_;
 };
 
 }  // namespace nibble::convert

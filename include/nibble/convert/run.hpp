@@ -28,6 +28,27 @@ struct progress {
     std::size_t shards_total = 0;
 };
 
+/// Values that are not finite in the model's type (NaN, infinity, or beyond its range), of one source tensor.
+struct nonfinite_values {
+    std::string tensor;
+    std::uint64_t count = 0;
+};
+
+/// "3 values of 2 tensors are not finite ...: a (2), b (1)", with at most eight tensors named.
+[[nodiscard]] inline std::string nonfinite_text(const std::vector<nonfinite_values>& found) {
+    std::uint64_t n = 0;
+    for (const auto& f : found) n += f.count;
+    std::string text = std::to_string(n) + " values of " + std::to_string(found.size()) + " tensors are not finite (NaN, infinity, or too large for the model's type):";
+    for (std::size_t i = 0; i < found.size() && i < 8; ++i) text += (i != 0 ? ", " : " ") + found[i].tensor + " (" + std::to_string(found[i].count) + ")";
+    if (found.size() > 8) text += ", ...";
+    return text;
+}
+
+enum class nonfinite_values_are : std::uint8_t {
+    kept,    ///< stored as mlc_llm stores them, and reported
+    refused  ///< an error, before anything is published
+};
+
 struct run_options {
     unsigned threads = 0;  ///< 0: as many as the machine has
     bool resume = false;   ///< keep the shards of an interrupted run whose md5 still holds
@@ -35,6 +56,10 @@ struct run_options {
     bool legacy_index = true;                                        ///< write ndarray-cache.json beside tensor-cache.json, for WebLLM up to 0.2.79
     std::optional<std::pair<std::size_t, std::size_t>> only_shards;  ///< first and last, both included: no index is written
     std::function<void(const progress&)> on_progress;                ///< called from worker threads, one at a time
+    nonfinite_values_are nonfinite = nonfinite_values_are::kept;
+    const std::atomic<bool>* cancelled = nullptr;  ///< asked now and then; once true, the run ends with errc::interrupted
+
+    [[nodiscard]] bool is_cancelled() const { return cancelled != nullptr && cancelled->load(std::memory_order_relaxed); }
 };
 
 struct run_report {
@@ -43,6 +68,7 @@ struct run_report {
     std::uint64_t bytes = 0;
     std::size_t shards_kept = 0;  ///< taken over by `resume`
     double seconds = 0;
+    std::vector<nonfinite_values> nonfinite;  ///< in the order of the checkpoint
 };
 
 namespace detail {
@@ -54,7 +80,10 @@ inline constexpr std::string_view journal_name = "journal";
 inline std::string fingerprint(const plan& p, bool here) {
     md5 sum;
     const auto add = [&](const std::string& text) { sum.update(std::as_bytes(std::span(text))); };
+    // The manifest alone is not enough: q3f16_1 and q4f16_1 may have planes of the same shapes, and a config.json may change what
+    // is in them, the order of rows for one.
     add(shard::to_json(p.manifest));
+    add(std::string(p.quantization->name) + " " + p.model_type + " " + p.model.config.dump(-1, ' ', true, json::error_handler_t::replace));
     add(std::to_string(static_cast<int>(p.options.encode.rounding)) + " " + std::to_string(static_cast<int>(p.options.encode.fit)));
     for (const auto& f : p.model.files) {
         add(std::to_string(f->size()) + "\n");
@@ -115,6 +144,16 @@ private:
     shard::detail::descriptor fd_;
 };
 
+inline error interrupted() { return {errc::interrupted, "interrupted", {}, {}, {}, "`--resume` goes on"}; }
+
+/// An error if any source file is not what it was when the plan was made.
+inline result<void> check_sources(const plan& p) {
+    for (const auto& f : p.model.files) {
+        if (auto same = f->check_unchanged(); !same) return same;
+    }
+    return {};
+}
+
 /// One shard under work.
 struct lane {
     std::size_t shard;
@@ -137,8 +176,10 @@ struct work {
     std::mutex mutex;
     progress state;
     std::optional<error> failed;
+    std::unordered_map<const source::tensor*, std::uint64_t> nonfinite;
 
     [[nodiscard]] bool stopped() {
+        if (options.is_cancelled()) stop(interrupted());
         const std::lock_guard hold(mutex);
         return failed.has_value();
     }
@@ -154,9 +195,6 @@ struct work {
     }
 
     result<void> begin(std::vector<std::unique_ptr<lane>>& lanes, std::size_t shard) {
-        for (const auto& f : of.model.files) {
-            if (auto same = f->check_unchanged(); !same) return same;
-        }
         const auto& s = manifest.shards[shard];
         auto out = shard::output_file::create(folder.work(), s.path, s.n_bytes);
         if (!out) return pass(out);
@@ -166,6 +204,7 @@ struct work {
 
     /// One stretch of every lane; lanes that are complete are finished and leave.
     result<void> step(std::vector<std::unique_ptr<lane>>& lanes) {
+        if (auto same = check_sources(of); !same) return same;
         std::array<md5*, lanes_per_thread> sums{};
         std::array<const std::byte*, lanes_per_thread> data{};
         std::array<std::size_t, lanes_per_thread> sizes{};
@@ -201,10 +240,21 @@ struct work {
         const auto md5 = l.sum.hex();
         const std::lock_guard hold(mutex);
         s.md5 = md5;
+        for (const auto& [tensor, count] : l.stream.nonfinite()) nonfinite[tensor] += count;
+        // Such a shard is not noted, so that a resumed run meets its values again and reports them too.
+        if (!l.stream.nonfinite().empty()) return {};
         return log.append(s.path + " " + md5 + "\n");
     }
 
     void run() {
+        try {
+            make_shards();
+        } catch (const std::exception& e) {  // no memory, most likely
+            stop(error{errc::io, e.what(), folder.final_path().string(), {}, {}, "take fewer --threads; `--resume` goes on with what is done"});
+        }
+    }
+
+    void make_shards() {
         std::vector<std::unique_ptr<lane>> lanes;
         for (;;) {
             while (lanes.size() < lanes_per_thread) {
@@ -234,10 +284,10 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
 
 }  // namespace detail
 
-/// Whether there is room for what a plan writes; an error that says how much is missing.
-[[nodiscard]] inline result<void> check_space(const plan& p, const std::string& output) {
+/// Whether there is room for `n_bytes` of shards and their index; an error that says how much is missing.
+[[nodiscard]] inline result<void> check_space(std::uint64_t n_bytes, const std::string& output) {
     const auto free = shard::output_folder::free_bytes(output);
-    const auto needed = p.output_bytes() + (1 << 20);
+    const auto needed = n_bytes + (1 << 20);
     if (free >= needed) return {};
     return fail(error{errc::no_space,
                       std::to_string(needed) + " bytes are needed, " + std::to_string(free) + " are free",
@@ -254,11 +304,10 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     if (!p.problems.empty()) return fail(p.problems.front());
     std::error_code ec;
     for (const auto& f : p.model.files) {
-        if (std::filesystem::equivalent(std::filesystem::path(f->path()).parent_path(), output, ec)) {
+        if (std::filesystem::equivalent(std::filesystem::absolute(f->path(), ec).parent_path(), output, ec)) {
             return fail(error{errc::refused, "the output is the model's own folder", output, {}, {}, "give another -o"});
         }
     }
-    if (auto room = check_space(p, output); !room) return pass(room);
 
     auto manifest = p.manifest;
     std::pair<std::size_t, std::size_t> range{0, manifest.shards.empty() ? 0 : manifest.shards.size() - 1};
@@ -277,6 +326,7 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     if (options.resume) {
         for (auto& [name, md5] : detail::journal::read(folder->work() / detail::journal_name, print)) {
             const auto at = std::find_if(manifest.shards.begin(), manifest.shards.end(), [&](const auto& s) { return s.path == name; });
+            if (options.is_cancelled()) return fail(detail::interrupted());
             if (at == manifest.shards.end() || detail::md5_of_file(folder->work() / name, at->n_bytes) != md5) continue;
             at->md5 = md5;
             kept.emplace(name, md5);
@@ -285,10 +335,16 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     std::vector<std::string> keep;
     for (const auto& [name, md5] : kept) keep.push_back(name);
     if (auto cleared = folder->clear_work(keep); !cleared) return pass(cleared);
+    std::uint64_t to_write = 0;
+    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i) to_write += manifest.shards[i].md5.empty() ? manifest.shards[i].n_bytes : 0;
+    if (auto room = check_space(to_write, output); !room) {
+        if (kept.empty()) folder->abandon();
+        return pass(room);
+    }
     detail::journal log;
     if (auto opened = log.open(folder->work(), print, kept); !opened) return pass(opened);
 
-    detail::work work{p, manifest, *folder, log, options, {}, {}, {}, {}, {}};
+    detail::work work{p, manifest, *folder, log, options, {}, {}, {}, {}, {}, {}};
     for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i) {
         work.state.bytes_total += manifest.shards[i].n_bytes;
         ++work.state.shards_total;
@@ -310,8 +366,16 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
         for (auto& t : threads) t.join();
     }
     if (work.failed) return fail(std::move(*work.failed));
+    // What was read after the last look may have been another file's bytes.
+    if (auto same = detail::check_sources(p); !same) return pass(same);
 
     run_report report;
+    for (const auto& t : p.model.tensors) {
+        if (const auto at = work.nonfinite.find(&t); at != work.nonfinite.end()) report.nonfinite.push_back({t.name, at->second});
+    }
+    if (!report.nonfinite.empty() && options.nonfinite == nonfinite_values_are::refused) {
+        return fail(error{errc::refused, nonfinite_text(report.nonfinite), {}, {}, {}, "correct the checkpoint, or allow them with --nonfinite keep"});
+    }
     report.output = output;
     report.shards_kept = kept.size();
     std::vector<std::string> index;
@@ -373,8 +437,10 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     }
     auto names = detail::write_index(*folder, manifest, options.legacy_index);
     if (!names) return pass(names);
-    if (auto removed = folder->remove_old(report.files); !removed) return pass(removed);
+    // The notes of the shares go last: without them an interrupted join could not be repeated.
+    if (auto removed = folder->remove_index(); !removed) return pass(removed);
     if (auto done = folder->publish_beside(*names); !done) return pass(done);
+    folder->remove_shards(report.files);
     report.output = output;
     report.shards_kept = manifest.shards.size();
     report.files.insert(report.files.end(), names->begin(), names->end());

@@ -56,7 +56,7 @@ public:
     bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& e) override {
         const std::string_view what = e.what();  // "[json.exception...] parse error at line ...: syntax error ..."
         const auto start = what.find("] ");
-        problem_ = "not valid JSON: " + std::string(start == what.npos ? what : what.substr(start + 2));
+        problem_ = "not valid JSON: " + std::string(start == what.npos ? what : what.substr(start + 2)).substr(0, 200);
         position_ = position;
         return false;
     }
@@ -105,6 +105,8 @@ private:
 /// Parses one JSON value. Errors: malformed, with the byte offset where the parser knows it; the caller adds the file's name.
 [[nodiscard]] inline result<json> parse_json(bytes_view text, std::size_t depth_limit = 64) {
     const std::string_view characters{reinterpret_cast<const char*>(text.data()), text.size()};
+    // The parser takes a NUL for the end of the text, and what follows would go unread.
+    if (const auto nul = characters.find('\0'); nul != characters.npos) return fail(error{errc::malformed, "not valid JSON: a NUL byte", {}, {}, nul, {}});
     detail::strict_json_builder builder(depth_limit);
     if (json::sax_parse(characters.begin(), characters.end(), &builder)) return std::move(builder.root);
     auto e = fail(errc::malformed, builder.problem().empty() ? "not valid JSON" : builder.problem());

@@ -22,7 +22,8 @@ enum class errc {
     missing,      ///< something that is needed is not there
     no_space,     ///< the disk is full, or would be
     busy,         ///< another process holds the lock
-    refused       ///< allowed only with an explicit option
+    refused,      ///< allowed only with an explicit option
+    interrupted   ///< somebody asked to stop
 };
 
 /// Where and why something failed. Every field but `rule` may be empty.

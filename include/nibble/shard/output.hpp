@@ -53,6 +53,7 @@ inline result<void> rename_file(const fs::path& from, const fs::path& to) {
 /// Adds what to do to the errors of writing.
 inline error advised(error e) {
     if (e.code == errc::no_space) return std::move(e).advise("free some space, or give an output on another disk; `--resume` goes on with what is done");
+    if (e.rule.ends_with(std::strerror(EFBIG))) return std::move(e).advise("allow larger files (`ulimit -f`), or take a smaller --shard-size; `--resume` goes on");
     return std::move(e).advise("give an output folder that you may write to");
 }
 
@@ -69,8 +70,11 @@ public:
         f.fd_ = detail::descriptor(::open(f.part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
         if (f.fd_.get() < 0) return fail(detail::advised(system_error("create", f.part_.string())));
 #ifdef __linux__
-        if (n_bytes != 0 && ::fallocate(f.fd_.get(), 0, 0, static_cast<off_t>(n_bytes)) != 0 && errno != EOPNOTSUPP && errno != ENOSYS) {
-            const int number = errno;
+        int number = 0;
+        do {
+            number = n_bytes == 0 || ::fallocate(f.fd_.get(), 0, 0, static_cast<off_t>(n_bytes)) == 0 ? 0 : errno;
+        } while (number == EINTR);
+        if (number != 0 && number != EOPNOTSUPP && number != ENOSYS) {
             ::unlink(f.part_.c_str());
             return fail(detail::advised(system_error("reserve " + std::to_string(n_bytes) + " bytes", f.final_.string(), number)));
         }
@@ -113,6 +117,8 @@ private:
 /// The output folder and its work folder (`OUT.nibble-work`, or `OUT/.nibble-work` where OUT exists), locked for this process.
 class output_folder {
 public:
+    static constexpr std::array<std::string_view, 4> index_names{"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"};
+
     /// `part` names one of several shares of an output that are worked on at the same time, each in a work folder of its own.
     /// Errors: refused (the output holds a finished conversion and overwriting is not allowed), busy (another process works on
     /// it), io, no_space.
@@ -120,6 +126,7 @@ public:
         namespace fs = std::filesystem;
         output_folder o;
         std::error_code ec;
+        if (where.empty()) return fail(error{errc::refused, "the output folder has no name", {}, {}, {}, "give one with -o"});
         o.final_ = fs::absolute(where, ec).lexically_normal();
         if (!o.final_.has_filename()) o.final_ = o.final_.parent_path();
         const fs::path beside = fs::path(o.final_) += ".nibble-work";
@@ -127,8 +134,11 @@ public:
         if (fs::exists(o.final_, ec) && !fs::is_directory(o.final_, ec)) {
             return fail(error{errc::refused, "the output is a file, a folder is needed", where, {}, {}, "give another -o"});
         }
-        for (const std::string_view index : {"tensor-cache.json", "ndarray-cache.json"}) {
-            if (fs::exists(o.final_ / index, ec) && !overwrite) {
+        // A run that was killed while it moved its index files out had been allowed to; another may finish it.
+        bool half_published = false;
+        for (const auto index : index_names) half_published = half_published || fs::exists(o.final_ / ".nibble-work" / index, ec);
+        for (const auto index : index_names) {
+            if (fs::exists(o.final_ / index, ec) && !overwrite && !half_published) {
                 return fail(error{errc::refused,
                                   "the output folder already holds a finished conversion (" + std::string(index) + ")",
                                   where,
@@ -137,10 +147,19 @@ public:
                                   "give another -o, or allow it with --overwrite"});
             }
         }
+        if (fs::is_symlink(fs::symlink_status(o.final_, ec)) && !fs::exists(o.final_, ec)) {
+            return fail(error{errc::refused, "the output is a link to a folder that is not there", where, {}, {}, "make that folder, or give another -o"});
+        }
         if (auto writable = o.check_writable(); !writable) return pass(writable);
         if (!part.empty()) fs::create_directories(o.final_, ec);
         // Inside, where the folder exists, because it may be a mount point.
         o.work_ = fs::is_directory(o.final_, ec) ? o.final_ / (".nibble-work" + (part.empty() ? "" : "-" + part)) : beside;
+        // An earlier run may have begun when the output folder did not exist yet: it is waited for, or its work is taken over.
+        if (o.work_ != beside && fs::is_directory(beside, ec)) {
+            const detail::descriptor earlier(::open(beside.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+            if (earlier.get() >= 0 && ::flock(earlier.get(), LOCK_EX | LOCK_NB) != 0) return fail(in_use(where));
+            if (part.empty() && ::rename(beside.c_str(), o.work_.c_str()) != 0) fs::remove_all(beside, ec);
+        }
         for (int attempt = 0; attempt < 8; ++attempt) {
             fs::create_directories(o.final_.parent_path(), ec);
             if (::mkdir(o.work_.c_str(), 0777) != 0 && errno != EEXIST) return fail(detail::advised(system_error("create folder", o.work_.string())));
@@ -150,14 +169,14 @@ public:
                 return fail(detail::advised(system_error("open folder", o.work_.string())));
             }
             if (::flock(o.lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-                return fail(error{errc::busy, "another nibble is writing to this output", where, {}, {}, "wait until it is done, or give another -o"});
+                return fail(in_use(where));
             }
             struct stat held {};
             struct stat there {};
             if (::fstat(o.lock_.get(), &held) == 0 && ::stat(o.work_.c_str(), &there) == 0 && held.st_ino == there.st_ino && held.st_dev == there.st_dev)
                 return o;
         }
-        return fail(error{errc::busy, "another nibble keeps writing to this output", where, {}, {}, "wait until it is done, or give another -o"});
+        return fail(in_use(where));
     }
 
     [[nodiscard]] const std::filesystem::path& work() const { return work_; }
@@ -207,7 +226,8 @@ public:
             return detail::sync_folder(final_.parent_path());
         }
         if (part_.empty()) {
-            if (auto removed = remove_old(); !removed) return removed;
+            if (auto removed = remove_index(); !removed) return removed;
+            remove_shards();
         }
         for (const auto& name : files) {
             if (auto moved = detail::rename_file(work_ / name, final_ / name); !moved) return moved;
@@ -226,13 +246,17 @@ public:
         return {};
     }
 
-    /// Removes an index and shards from the output folder, the index first.
-    [[nodiscard]] result<void> remove_old(const std::vector<std::string>& keep = {}) {
+    /// Removes an index from the output folder, so that shards may be changed.
+    [[nodiscard]] result<void> remove_index() {
+        std::error_code ec;
+        for (const auto index : index_names) std::filesystem::remove(final_ / index, ec);
+        return detail::sync_folder(final_);
+    }
+
+    /// Removes shards and the notes of shares from the output folder, but those named.
+    void remove_shards(const std::vector<std::string>& keep = {}) {
         namespace fs = std::filesystem;
         std::error_code ec;
-        for (const std::string_view index : {"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"})
-            fs::remove(final_ / index, ec);
-        if (auto synced = detail::sync_folder(final_); !synced) return synced;
         std::vector<fs::path> stale;
         for (const auto& entry : fs::directory_iterator(final_, ec)) {
             const auto name = entry.path().filename().string();
@@ -240,7 +264,6 @@ public:
             if (shard && std::find(keep.begin(), keep.end(), name) == keep.end()) stale.push_back(entry.path());
         }
         for (const auto& path : stale) fs::remove(path, ec);
-        return {};
     }
 
     /// Leaves nothing behind of a run that wrote nothing worth keeping.
@@ -259,11 +282,8 @@ private:
         return {};
     }
 
-    /// A work folder that a killed run left when the output folder did not exist yet.
-    static void remove_unlocked(const std::filesystem::path& folder) {
-        const detail::descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        std::error_code ec;
-        if (fd.get() >= 0 && ::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) std::filesystem::remove_all(folder, ec);
+    static error in_use(const std::string& where) {
+        return {errc::busy, "another nibble is writing to this output", where, {}, {}, "wait until it is done, or give another -o"};
     }
 
     std::filesystem::path final_;

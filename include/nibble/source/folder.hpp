@@ -31,16 +31,25 @@ namespace detail {
 
 namespace fs = std::filesystem;
 
+inline error leads_out(const fs::path& path) {
+    return {errc::refused, "the file is a link that leads out of the model's folder", path.string(), {}, {}, "copy the file, or allow it with --follow-links"};
+}
+
+/// Reads a small file of the checkpoint's folder, unless a link leads out of the folder.
+inline result<std::vector<std::byte>> read_inside(const fs::path& folder, const std::string& name, std::uint64_t limit, const open_options& options) {
+    const fs::path path = folder / name;
+    std::error_code ec;
+    if (fs::exists(path, ec) && !options.follow_links && !stays_inside(path, folder)) return fail(leads_out(path));
+    return read_file(path.string(), limit);
+}
+
 /// Opens a file that the checkpoint's folder names, unless a link leads out of the folder.
 inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, const std::string& name, const open_options& options) {
     const fs::path path = folder / name;
     std::error_code ec;
     if (!fs::exists(path, ec))
         return fail(error{errc::missing, "the file is not there", path.string(), {}, {}, "download it, or correct the index that names it"});
-    if (!options.follow_links && !stays_inside(path, folder)) {
-        return fail(error{
-            errc::refused, "the file is a link that leads out of the model's folder", path.string(), {}, {}, "copy the file, or allow it with --follow-links"});
-    }
+    if (!options.follow_links && !stays_inside(path, folder)) return fail(leads_out(path));
     return file::open(path.string(), options.access);
 }
 
@@ -64,7 +73,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     c.format = "safetensors";
     c.config_file = (folder / "config.json").string();
     {
-        auto text = read_file(c.config_file, 16 << 20);
+        auto text = detail::read_inside(folder, "config.json", 16 << 20, options);
         if (!text) {
             auto e = std::move(text.error());
             if (e.code == errc::missing) e = std::move(e).advise("the folder of a Hugging Face checkpoint has a config.json: download it too");
@@ -116,7 +125,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     }
 
     if (has_single) c.notes.emplace_back("the folder holds both model.safetensors and model.safetensors.index.json: the index is taken");
-    auto text = read_file(index_path.string(), 256 << 20);
+    auto text = detail::read_inside(folder, index_path.filename().string(), 256 << 20, options);
     if (!text) return pass(text);
     auto index = parse_json(*text, 8);
     if (!index) return fail(std::move(index.error()).in_file(index_path.string()));
@@ -126,6 +135,7 @@ inline result<std::shared_ptr<const file>> open_inside(const fs::path& folder, c
     if (!index->is_object() || !index->contains("weight_map") || !(*index)["weight_map"].is_object())
         return broken("the index needs an object \"weight_map\" of tensor names and file names");
     const auto& map = (*index)["weight_map"];
+    if (map.empty()) return broken("the index names no tensor");
 
     std::vector<std::string> order;                                    // files by first appearance
     std::unordered_map<std::string, std::vector<std::string>> listed;  // file -> its tensors in map order

@@ -51,6 +51,7 @@ public:
     std::vector<tensor> tensors;  ///< in header order; offsets relative to the data section
     std::string problem;
     std::string problem_tensor;
+    std::optional<std::uint64_t> problem_at;  ///< byte in the header, where the JSON itself is broken
 
     bool null() override { return refuse("null is not allowed"); }
     bool boolean(bool) override { return refuse("a boolean is not allowed"); }
@@ -79,7 +80,7 @@ public:
         if (known != safetensors_types.end())
             current_.type = known->type;
         else
-            current_.stored_type = v.substr(0, 40);
+            current_.stored_type = v.empty() ? "(none)" : v.substr(0, 40);
         at_ = place::fields;
         return true;
     }
@@ -141,7 +142,8 @@ public:
         at_ = field == 1 ? place::dtype : field == 2 ? place::shape_start : place::offsets_start;
         return true;
     }
-    bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& e) override {
+    bool parse_error(std::size_t n_read, const std::string&, const nlohmann::detail::exception& e) override {
+        if (n_read != 0) problem_at = n_read - 1;
         const std::string_view what = e.what();
         const auto start = what.find("] ");
         return refuse("header is not valid JSON: " + std::string(start == what.npos ? what : what.substr(start + 2)).substr(0, 200));
@@ -195,9 +197,12 @@ private:
     std::vector<std::byte> scratch;
     const auto head = f.bytes(0, std::min<std::uint64_t>(f.size(), 32), scratch);
     if (!head) return tl::unexpected<error>(head.error());
-    if (const auto what = detail::recognise(*head); !what.empty()) return bad(errc::unsupported, "this is not safetensors but " + std::string(what));
+    const auto n = f.size() < 8 ? 0 : load<std::uint64_t>(head->data());
+    // A header's length may begin with the bytes of another format's magic: 60 is '<', 640 begins a pickle.
+    if (n < 2 || n > f.size() - 8 || (*head)[8] != std::byte{'{'}) {
+        if (const auto what = detail::recognise(*head); !what.empty()) return bad(errc::unsupported, "this is not safetensors but " + std::string(what));
+    }
     if (f.size() < 8) return bad(errc::truncated, "a safetensors file has at least 8 bytes, this one has " + std::to_string(f.size()), {}, "download it again");
-    const auto n = load<std::uint64_t>(head->data());
     if (n > header_limit)
         return bad(errc::malformed, "header length " + std::to_string(n) + " exceeds the limit of 100,000,000 bytes", 0,
                    "this is no safetensors file, or it is damaged");
@@ -209,10 +214,14 @@ private:
     if (!text) return tl::unexpected<error>(text.error());
     if ((*text)[0] != std::byte{'{'}) return bad(errc::malformed, "the header must begin with '{'", 8);
 
-    detail::safetensors_header header;
     const std::string_view characters{reinterpret_cast<const char*>(text->data()), text->size()};
+    // The parser takes a NUL for the end of the text, and what follows would go unread.
+    if (const auto nul = characters.find('\0'); nul != characters.npos) return bad(errc::malformed, "header is not valid JSON: a NUL byte", 8 + nul);
+    detail::safetensors_header header;
     if (!json::sax_parse(characters.begin(), characters.end(), &header)) {
-        return fail(error{errc::malformed, header.problem.empty() ? "header is not valid" : header.problem, f.path(), header.problem_tensor, {}, {}});
+        std::optional<std::uint64_t> at;
+        if (header.problem_at) at = 8 + *header.problem_at;
+        return fail(error{errc::malformed, header.problem.empty() ? "header is not valid" : header.problem, f.path(), header.problem_tensor, at, {}});
     }
     const std::uint64_t data = 8 + n;
     auto tensors = std::move(header.tensors);

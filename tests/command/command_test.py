@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The nibble command from outside: exit codes, where messages go, problems listed at once, and signals at any moment.
+
+usage: command_test.py NIBBLE [TESTS...]
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+NIBBLE = ""
+DONE, REFUSED, USAGE = 0, 1, 2
+KILLS = 30
+
+
+def scratch_root():
+    """In memory where there is room: a conversion syncs, and a slow disk would make that most of the time."""
+    if "TMPDIR" not in os.environ and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 512 << 20:
+        return "/dev/shm"
+    return None
+
+
+def default_signals():
+    """A shell's background jobs ignore SIGINT, and so would the command."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def start(*arguments, cwd=None):
+    return subprocess.Popen([NIBBLE, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, preexec_fn=default_signals)
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run([NIBBLE, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def weights(shape, seed):
+    """bf16 values of magnitudes from 2^-9 to 2^-5, as bytes."""
+    count = 1
+    for dim in shape:
+        count *= dim
+    block = random.Random(seed).randbytes(1 << 16)
+    high = bytes((b & 0x80) | 0x3B + (b & 1) for b in range(256))
+    values = bytearray(block)
+    values[1::2] = block[1::2].translate(high)
+    return bytes(values * (2 * count // len(values) + 1))[: 2 * count]
+
+
+def tensors_of(config):
+    h, i, v = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    yield "model.embed_tokens.weight", [v, h]
+    for n in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{n}."
+        for name in "qkvo":
+            yield f"{layer}self_attn.{name}_proj.weight", [h, h]
+        yield f"{layer}mlp.gate_proj.weight", [i, h]
+        yield f"{layer}mlp.up_proj.weight", [i, h]
+        yield f"{layer}mlp.down_proj.weight", [h, i]
+        yield f"{layer}input_layernorm.weight", [h]
+        yield f"{layer}post_attention_layernorm.weight", [h]
+    yield "model.norm.weight", [h]
+    yield "lm_head.weight", [v, h]
+
+
+def write_safetensors(path, tensors, values=weights):
+    """tensors: name -> shape, all bf16."""
+    header, at = {}, 0
+    for name, shape in tensors.items():
+        size = 2
+        for dim in shape:
+            size *= dim
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    with open(path, "wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        for seed, shape in enumerate(tensors.values()):
+            f.write(values(shape, seed))
+
+
+def write_model(folder, hidden=64, intermediate=96, layers=1, vocab=48, **config):
+    os.makedirs(folder)
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": hidden, "intermediate_size": intermediate,
+              "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 4, "vocab_size": vocab, "rms_norm_eps": 1e-5,
+              "max_position_embeddings": 64, "tie_word_embeddings": False, **config}
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump(config, f)
+    tensors = dict(tensors_of(config))
+    write_safetensors(os.path.join(folder, "model.safetensors"), tensors)
+    return tensors
+
+
+def contents(folder):
+    """Every file below a folder, by its relative name."""
+    found = {}
+    for at, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(at, name)
+            with open(path, "rb") as f:
+                found[os.path.relpath(path, folder)] = f.read()
+    return found
+
+
+class Command(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="nibble-command-", dir=scratch_root())
+        self.model = self.path("model")
+        self.out = self.path("out")
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def convert(self, *arguments, quantization="q4f16_1", **options):
+        return run("convert", self.model, "--quantization", quantization, *arguments, **options)
+
+    def expect(self, got, code, stdout=None, stderr=None):
+        text = f"exit code {got.returncode}\nstdout: {got.stdout}\nstderr: {got.stderr}"
+        self.assertEqual(got.returncode, code, text)
+        for stream, wanted in ((got.stdout, stdout), (got.stderr, stderr)):
+            if wanted == "":
+                self.assertEqual(stream, "", text)
+            elif wanted is not None:
+                self.assertRegex(stream, wanted, text)
+        return got
+
+    def beside(self, *expected):
+        self.assertEqual(sorted(os.listdir(self.folder)), sorted(expected))
+
+
+class Small(Command):
+    def setUp(self):
+        super().setUp()
+        self.tensors = write_model(self.model)
+
+    def test_done_is_0_with_a_summary_on_stdout(self):
+        self.expect(self.convert("-o", self.out), DONE, stdout=r"out: q4f16_1, .* in 1 shards, \d\.\d+ bits per parameter", stderr="")
+        self.assertEqual(sorted(os.listdir(self.out)), ["ndarray-cache.json", "params_shard_0.bin", "tensor-cache.json"])
+        self.beside("model", "out")
+
+    def test_refused_is_1_with_reasons_on_stderr(self):
+        self.expect(self.convert("-o", self.model), REFUSED, stdout="", stderr=r"^nibble: error: .*the model's own folder; give another -o\n$")
+        self.expect(run("convert", self.path("none"), "-q", "q4f16_1", "-o", self.out), REFUSED, stdout="", stderr="no such file or folder")
+        self.expect(self.convert("-o", self.out, quantization="q4f16_7"), REFUSED, stdout="", stderr='unknown quantization "q4f16_7"; known are q0f16')
+        self.beside("model")
+
+    def test_a_wrong_command_line_is_2_and_writes_nothing(self):
+        for wrong in ([], ["nonsense"], ["convert"], ["convert", self.model], ["convert", self.model, "-q", "q4f16_1"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--threads", "0"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--threads", "x"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--rounding", "up"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--nonfinite", "maybe"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--shard-size", "0"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--only-shards", "3-1"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--only-shards", "0-1x"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--only-shards", "0-1", "--join"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--source-format", "awq"],
+                      ["convert", self.model, "-q", "q4f16_1", "-o", self.out, "--unknown"]):
+            with self.subTest(wrong):
+                self.expect(run(*wrong), USAGE, stdout="", stderr=r"\S")
+        self.expect(run("convert", "--help"), DONE, stdout="--quantization", stderr="")
+        self.expect(run("--version"), DONE, stdout=r"^\d+\.\d+\.\d+", stderr="")
+        self.beside("model")
+
+    def test_quiet_is_silent_but_for_errors(self):
+        self.expect(self.convert("-o", self.out, "--quiet"), DONE, stdout="", stderr="")
+        self.expect(self.convert("-o", self.out, "--quiet"), REFUSED, stdout="", stderr="already holds a finished conversion")
+
+    def test_json_is_one_document_whatever_happens(self):
+        done = json.loads(self.expect(self.convert("-o", self.out, "--json"), DONE, stderr="").stdout)
+        self.assertEqual(done["done"], True)
+        self.assertEqual(done["files"], ["params_shard_0.bin", "tensor-cache.json", "ndarray-cache.json"])
+        self.assertEqual(done["nonfinite"], {})
+        for arguments in (["-o", self.out], ["-o", self.model], ["-o", ""], ["-o", self.path("new"), "--model-type", "nothing"],
+                          ["-o", self.path("new"), "--only-shards", "7"], ["-o", self.path("new"), "--join"]):
+            with self.subTest(arguments):
+                refusal = json.loads(self.expect(self.convert("--json", *arguments), REFUSED, stderr="").stdout)
+                self.assertEqual(refusal["done"], False)
+                self.assertTrue(refusal["problems"][0]["rule"])
+        plan = json.loads(self.expect(self.convert("--json", "--plan"), DONE, stderr="").stdout)
+        self.assertEqual(plan["shards"][0]["nbytes"], os.path.getsize(os.path.join(self.out, "params_shard_0.bin")))
+        odd = self.path("odd-\udcff")  # a name that is not UTF-8
+        json.loads(self.expect(run("convert", odd, "-q", "q4f16_1", "-o", self.path("new"), "--json"), REFUSED, stderr="").stdout)
+        self.beside("model", "out")
+
+    def test_mlc_llm_invocation(self):
+        self.convert("-o", self.out)
+        shutil.move(os.path.join(self.model, "config.json"), os.path.join(self.path(), "config.json"))
+        os.makedirs(self.path("dir"))
+        shutil.move(os.path.join(self.path(), "config.json"), self.path("dir", "config.json"))
+        for i, source in enumerate((["--source", "model"], ["--source", "model/model.safetensors"], ["--source", "model", "--source-format", "huggingface-safetensor"])):
+            got = run("convert", "./dir/config.json", "--quantization", "q4f16_1", "--model-type", "auto", "--device", "auto", *source, "--output", f"o{i}",
+                      cwd=self.folder)
+            self.expect(got, DONE)
+            self.assertEqual(set(contents(self.path(f"o{i}"))), set(contents(self.out)))
+        self.assertEqual(contents(self.path("o0")), contents(self.out))
+        shutil.move(self.path("dir", "config.json"), os.path.join(self.model, "config.json"))
+        for model in ("model", "model/", "model/config.json", "./model/../model"):
+            self.expect(run("convert", model, "--quantization", "q4f16_1", "--output", "again", "--source", "auto", "--overwrite", cwd=self.folder), DONE)
+            self.assertEqual(contents(self.path("again")), contents(self.out))
+        self.expect(run("convert", "config.json", "--quantization", "q4f16_1", "--output", "../here", cwd=self.model), DONE)
+        self.assertEqual(contents(self.path("here")), contents(self.out))
+
+    def test_an_unknown_type_comes_with_the_nearest(self):
+        shutil.rmtree(self.model)
+        write_model(self.model, model_type="lama")
+        self.expect(self.convert("-o", self.out), REFUSED, stdout="", stderr=r'"lama".*\bllama\b')
+        self.expect(self.convert("-o", self.out, "--model-type", "llama"), DONE)
+
+    def test_all_problems_are_listed_in_one_run(self):
+        tensors = dict(self.tensors)
+        del tensors["model.norm.weight"]
+        del tensors["model.layers.0.mlp.up_proj.weight"]
+        tensors["model.layers.0.self_attn.o_proj.weight"] = [64, 32]
+        tensors["lm_head.weight"] = [48, 65]
+        tensors["model.layers.0.self_attn.q_proj.bias"] = [64]
+        tensors["model.layers.0.mlp.down_proj.lora_A.weight"] = [8, 96]
+        write_safetensors(os.path.join(self.model, "model.safetensors"), tensors)
+        got = self.expect(self.convert("-o", self.out), REFUSED, stdout="")
+        for wanted in (r"'model.norm.weight': no such tensor", r"'model.layers.0.mlp.up_proj.weight': no such tensor",
+                       r"'model.layers.0.self_attn.o_proj.weight': shape \[64, 32\] where config.json makes parameter .* of shape \[64, 64\]",
+                       r"'lm_head.weight': shape \[48, 65\]", r"'model.layers.0.self_attn.q_proj.bias': model type \"llama\" has no place",
+                       r"'model.layers.0.mlp.down_proj.lora_A.weight': .*--allow-unexpected", r"nibble: 6 problems, nothing was written"):
+            self.assertRegex(got.stderr, wanted)
+        self.assertEqual(len(json.loads(self.convert("-o", self.out, "--json").stdout)["problems"]), 6)
+        self.beside("model")
+
+    def test_values_that_are_not_finite(self):
+        def spoiled(shape, seed):
+            values = bytearray(weights(shape, seed))
+            if seed in (1, 2):
+                values[10:12] = struct.pack("<H", 0x7FC0 if seed == 1 else 0xFF80)
+            return bytes(values)
+
+        write_safetensors(os.path.join(self.model, "model.safetensors"), self.tensors, spoiled)
+        named = r"2 values of 2 tensors are not finite .*self_attn.q_proj.weight \(1\), .*self_attn.k_proj.weight \(1\)"
+        self.expect(self.convert("-o", self.path("strict"), "--nonfinite", "error"), REFUSED, stdout="", stderr="error: " + named)
+        self.assertFalse(os.path.exists(self.path("strict")))
+        self.expect(self.convert("-o", self.out), DONE, stderr="note: " + named)
+        self.expect(self.convert("-o", self.out, "--nonfinite", "keep", "--overwrite", "--quiet"), DONE, stdout="", stderr="")
+        found = json.loads(self.convert("-o", self.path("again"), "--json").stdout)["nonfinite"]
+        self.assertEqual(list(found.values()), [1, 1])
+
+    def test_shares_and_join(self):
+        small = ("--shard-size", "300B", "--quiet")
+        self.expect(self.convert("-o", self.out, *small), DONE)
+        last = len(os.listdir(self.out)) - 3
+        self.assertGreater(last, 6)
+        shares = self.path("shares")
+        for share in (f"5-{last}", "0", "1-4"):
+            self.expect(self.convert("-o", shares, "--only-shards", share, *small), DONE)
+        self.expect(self.convert("-o", shares, "--join", *small), DONE)
+        self.assertEqual(contents(shares), contents(self.out))
+
+
+class Interrupted(Command):
+    """A checkpoint of 60 MB in about twenty shards, stopped at any moment."""
+
+    arguments = ("--shard-size", "1MiB", "--threads", "2", "--quiet")
+
+    @classmethod
+    def setUpClass(cls):
+        cls.shared = tempfile.mkdtemp(prefix="nibble-command-", dir=scratch_root())
+        cls.big = os.path.join(cls.shared, "model")
+        write_model(cls.big, hidden=512, intermediate=1536, layers=4, vocab=16384)
+        cls.whole_folder = os.path.join(cls.shared, "whole")
+        began = time.monotonic()
+        run("convert", cls.big, "-q", "q4f16_1", "-o", cls.whole_folder, *cls.arguments)
+        cls.seconds = time.monotonic() - began
+        cls.whole = contents(cls.whole_folder)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.shared)
+
+    def setUp(self):
+        super().setUp()
+        self.model = self.big
+        self.assertGreater(len(self.whole), 12)
+
+    def kill_and_run_again(self, *again):
+        moments = random.Random(11)
+        killed = 0
+        for i in range(KILLS):
+            there_before = i % 3 == 0  # then the work folder lies inside
+            if there_before:
+                os.makedirs(self.out)
+                with open(os.path.join(self.out, "tokenizer.json"), "w") as f:
+                    f.write("mine")
+            process = start("convert", self.model, "-q", "q4f16_1", "-o", self.out, *self.arguments)
+            time.sleep((i + moments.random()) / KILLS * self.seconds)
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            finished = os.path.exists(os.path.join(self.out, "tensor-cache.json"))
+            got = self.convert("-o", self.out, *self.arguments, *again)
+            if got.returncode == REFUSED and finished:
+                self.assertIn("already holds a finished conversion", got.stderr)
+            else:
+                self.expect(got, DONE, stdout="", stderr="")
+            found = contents(self.out)
+            if there_before:
+                self.assertEqual(found.pop("tokenizer.json"), b"mine")
+            self.assertEqual(set(found), set(self.whole), f"kill {i}")
+            self.assertTrue(found == self.whole, f"kill {i}: other bytes")
+            self.assertFalse([name for name in os.listdir(self.out) if name.startswith(".")])
+            self.beside("out")
+            shutil.rmtree(self.out)
+        self.assertGreater(killed, KILLS // 2)
+
+    def test_killed_at_any_moment_then_run_again(self):
+        self.kill_and_run_again()
+
+    def test_killed_at_any_moment_then_resumed(self):
+        self.kill_and_run_again("--resume")
+
+    def test_asked_to_stop(self):
+        slow = ("--shard-size", "1MiB", "--threads", "1", "--fit", "mse")
+        self.expect(run("convert", self.model, "-q", "q4f16_1", "-o", self.path("whole"), "--shard-size", "1MiB", "--fit", "mse"), DONE)
+        for number, form in ((signal.SIGINT, []), (signal.SIGTERM, ["--json"])):
+            process = start("convert", self.model, "-q", "q4f16_1", "-o", self.out, *slow, *form)
+            journal = self.out + ".nibble-work/journal"
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    with open(journal) as f:
+                        if len(f.readlines()) > 2:
+                            break
+                except OSError:
+                    pass
+                time.sleep(0.002)
+            self.assertIsNone(process.poll(), "the run was over before it could be stopped")
+            began = time.monotonic()
+            process.send_signal(number)
+            stdout, stderr = process.communicate(timeout=60)
+            self.assertLess(time.monotonic() - began, 2)
+            self.assertEqual(process.returncode, REFUSED, stderr)
+            if form:
+                self.assertEqual(json.loads(stdout)["problems"], [{"rule": "interrupted", "remedy": "`--resume` goes on"}])
+            else:
+                self.assertIn("nibble: error: interrupted; `--resume` goes on", stderr)
+            self.assertFalse(os.path.exists(self.out))
+            resumed = json.loads(self.expect(self.convert("-o", self.out, *slow[:2], "--fit", "mse", "--resume", "--json"), DONE).stdout)
+            self.assertGreater(resumed["shards_kept"], 0)
+            self.assertTrue(contents(self.out) == contents(self.path("whole")))
+            self.beside("out", "whole")
+            shutil.rmtree(self.out)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    NIBBLE = os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=1)
