@@ -210,6 +210,7 @@ struct work {
         std::array<std::size_t, lanes_per_thread> sizes{};
         for (std::size_t i = 0; i < lanes.size(); ++i) {
             auto& l = *lanes[i];
+            if (options.is_cancelled()) return fail(interrupted());
             auto n = l.stream.fill(l.buffer);
             if (!n) return pass(n);
             l.filled = *n;
