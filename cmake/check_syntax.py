@@ -3,7 +3,7 @@
 """Runs another compiler over a configured build tree, for its diagnostics alone.
 
 usage: check_syntax.py BUILD_FOLDER COMPILER
-Takes the commands of BUILD_FOLDER/compile_commands.json for our own sources and repeats them with COMPILER, all warnings as errors
+Takes the commands of BUILD_FOLDER/compile_commands.json (all but the headers alone) and repeats them with COMPILER, all warnings as errors
 and -fsyntax-only. Flags for one architecture (-m...) are kept.
 """
 
@@ -38,6 +38,8 @@ def main():
     folder, compiler = sys.argv[1:]
     with open(os.path.join(folder, "compile_commands.json"), encoding="utf-8") as f:
         entries = json.load(f)
+    # The test `headers` compiles these with the same warnings; here each header is read by the tests that include it.
+    entries = [e for e in entries if "/tests/headers/" not in e["file"]]
 
     def check(entry):
         done = subprocess.run(command_of(entry, compiler), cwd=entry["directory"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

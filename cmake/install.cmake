@@ -62,6 +62,9 @@ list(REMOVE_ITEM nibble_expected_include ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIE
 list(TRANSFORM nibble_expected_include PREPEND " -I")
 string(JOIN "" nibble_pc_cflags ${nibble_expected_include})
 function(nibble_pkg_config name description requires libs)
+  set(definitions ${ARGN})
+  list(TRANSFORM definitions PREPEND " -D")
+  string(JOIN "" definitions ${definitions})
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc @ONLY CONTENT [[
 prefix=${pcfiledir}/@nibble_pc_prefix@
 includedir=${prefix}/@CMAKE_INSTALL_INCLUDEDIR@
@@ -71,7 +74,7 @@ Name: @name@
 Description: @description@
 Version: @PROJECT_VERSION@
 Requires: @requires@
-Cflags: -I${includedir}@nibble_pc_cflags@
+Cflags: -I${includedir}@nibble_pc_cflags@@definitions@
 Libs: @libs@
 ]])
   install(FILES ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc DESTINATION ${nibble_pc_dir} COMPONENT devel)
@@ -79,5 +82,10 @@ endfunction()
 nibble_pkg_config(nibble "${PROJECT_DESCRIPTION}" "xsimd" "")
 nibble_pkg_config(nibble-formats "The headers of nibble that read and write model files" "nibble nlohmann_json" "-pthread")
 if(TARGET nibble::kernels)
-  nibble_pkg_config(nibble-kernels "Compiled kernels of nibble with run-time dispatch" "nibble" "-L\${libdir} -l${nibble_kernels_target}")
+  get_target_property(nibble_kernels_definitions nibble::kernels INTERFACE_COMPILE_DEFINITIONS)
+  if(NOT nibble_kernels_definitions)
+    set(nibble_kernels_definitions)
+  endif()
+  nibble_pkg_config(nibble-kernels "Compiled kernels of nibble with run-time dispatch" "nibble" "-L\${libdir} -l${nibble_kernels_target}"
+                    ${nibble_kernels_definitions})
 endif()

@@ -18,7 +18,8 @@ else()
 endif()
 set(nibble_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(nibble_flags_avx512 ${nibble_flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
-set(nibble_flags_avx512vnni ${nibble_flags_avx512} -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mavx512bitalg)
+# xsimd 13 orders its tags so that VBMI needs IFMA; kernel_law.cpp.in asks the processor for it too.
+set(nibble_flags_avx512vnni ${nibble_flags_avx512} -mavx512vnni -mavx512ifma -mavx512vbmi -mavx512vbmi2 -mavx512bitalg)
 
 # The lists of the units, as macro calls.
 set(nibble_kernel_laws "")

@@ -26,5 +26,8 @@ struct context {
 };
 
 void add_convert(CLI::App& app, context& shared);
+void add_inspect(CLI::App& app, context& shared);
+void add_verify(CLI::App& app, context& shared);
+void add_diff(CLI::App& app, context& shared);
 
 }  // namespace nibble::command

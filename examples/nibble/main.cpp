@@ -13,6 +13,9 @@ int main(int argc, char** argv) {
 
     command::context shared;
     command::add_convert(app, shared);
+    command::add_inspect(app, shared);
+    command::add_verify(app, shared);
+    command::add_diff(app, shared);
 
     try {
         app.parse(argc, argv);

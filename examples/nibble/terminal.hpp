@@ -28,6 +28,13 @@ namespace nibble::command {
 }
 [[nodiscard]] inline std::string size_text(std::uint64_t bytes) { return size_text(static_cast<double>(bytes)); }
 
+/// "1,234,567".
+[[nodiscard]] inline std::string count_text(std::uint64_t n) {
+    std::string text = std::to_string(n);
+    for (auto at = static_cast<std::ptrdiff_t>(text.size()) - 3; at > 0; at -= 3) text.insert(static_cast<std::size_t>(at), ",");
+    return text;
+}
+
 [[nodiscard]] inline std::string number_text(const char* format, double value) {
     char text[64];
     std::snprintf(text, sizeof text, format, value);

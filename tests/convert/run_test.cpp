@@ -31,7 +31,8 @@ struct workshop {
     std::string source = folder / "model";
     workshop() { model.write(source); }
 
-    [[nodiscard]] convert::plan plan(const std::string& quantization = "q4f16_1", std::uint64_t shard_bytes = 300, file_access access = file_access::map) const {
+    [[nodiscard]] convert::plan plan(const std::string& quantization = "q4f16_1", std::uint64_t shard_bytes = 300,
+                                     file_access access = file_access::map) const {
         convert::plan_options options;
         options.quantization = quantization;
         options.shard_bytes = shard_bytes;
@@ -166,7 +167,8 @@ TEST_CASE("shares made apart and in any order join to the same folder", "[conver
         CHECK(!fs::exists(fs::path(out) / ("nibble-work-" + std::to_string(first))));
     };
     share(w / "here", 4, n - 2);
-    refused(convert::join(plan, w / "here"), errc::missing, " params_shard_0.bin params_shard_1.bin params_shard_2.bin params_shard_3.bin params_shard_" + std::to_string(n - 1),
+    refused(convert::join(plan, w / "here"), errc::missing,
+            " params_shard_0.bin params_shard_1.bin params_shard_2.bin params_shard_3.bin params_shard_" + std::to_string(n - 1),
             "make them with --only-shards");
     share(w / "here", 0, 1);
     share(w / "there", n - 1, n - 1);
@@ -409,7 +411,8 @@ TEST_CASE("a folder that may not be written to is said so", "[convert]") {
     const auto check = [&] {
         for (const auto& out : {w / "locked", w / "locked/out", w / "locked/deeper/out"}) {
             const auto got = convert::run(plan, out);
-            if (got || got.error().code != errc::io || got.error().message().find("Permission denied; give an output folder that you may write to") == std::string::npos)
+            if (got || got.error().code != errc::io ||
+                got.error().message().find("Permission denied; give an output folder that you may write to") == std::string::npos)
                 return 1;
         }
         return 0;
@@ -435,7 +438,8 @@ TEST_CASE("one run at a time writes to an output", "[convert]") {
         REQUIRE(::flock(held.get(), LOCK_EX | LOCK_NB) == 0);
         const auto start = std::chrono::steady_clock::now();
         for (const bool flag : {false, true})
-            refused(convert::run(plan, w / "out", {.resume = flag, .overwrite = flag}), errc::busy, "another nibble is writing to this output", "wait until it is done");
+            refused(convert::run(plan, w / "out", {.resume = flag, .overwrite = flag}), errc::busy, "another nibble is writing to this output",
+                    "wait until it is done");
         refused(convert::join(plan, w / "out"), errc::busy, "another nibble is writing");
         CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(1));
         CHECK(fs::exists(lock));
@@ -492,7 +496,8 @@ TEST_CASE("a full disk is met by an error, and the work goes on when there is ro
     const auto fill = [&] {
         std::ofstream file(filler, std::ios::binary);
         const std::string block(4096, 'x');
-        while (file.write(block.data(), 4096).flush()) {}
+        while (file.write(block.data(), 4096).flush()) {
+        }
     };
 
     fill();
@@ -640,7 +645,8 @@ TEST_CASE("A10: tensors with values that are not finite are named, or refused", 
     w.model.values("model.norm.weight")[63] = nan;
     w.model.values("lm_head.weight")[0] = nan;
     w.model.write(w.source);
-    const std::vector<std::string> quantizations{"q4f16_1", "q4f16_0", "q4f32_1", "q4bf16_1", "q3f16_1", "q0f16", "q0f32", "e4m3_e4m3_f16_max_calibrate", "e5m2_e5m2_f16"};
+    const std::vector<std::string> quantizations{"q4f16_1",      "q4f16_0", "q4f32_1", "q4bf16_1", "q3f16_1", "q0f16", "q0f32", "e4m3_e4m3_f16_max_calibrate",
+                                                 "e5m2_e5m2_f16"};
     for (const auto& quantization : quantizations) {
         for (const std::uint64_t shard_bytes : {std::uint64_t{100}, std::uint64_t{5000}, shard::default_shard_bytes}) {
             CAPTURE(quantization, shard_bytes);
@@ -655,8 +661,8 @@ TEST_CASE("A10: tensors with values that are not finite are named, or refused", 
 
             convert::run_options strict{.threads = 2};
             strict.nonfinite = convert::nonfinite_values_are::refused;
-            refused(convert::run(plan, w / "strict", strict), errc::refused, std::to_string(f16_model ? 7 : 5) + " values of " + (f16_model ? "4" : "3") + " tensors are not finite",
-                    "--nonfinite keep");
+            refused(convert::run(plan, w / "strict", strict), errc::refused,
+                    std::to_string(f16_model ? 7 : 5) + " values of " + (f16_model ? "4" : "3") + " tensors are not finite", "--nonfinite keep");
             CHECK(!fs::exists(w / "strict"));
             // Going on from there does not forget them.
             strict.resume = true;

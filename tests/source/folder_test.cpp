@@ -67,9 +67,31 @@ TEST_CASE("B1: an index may name plain files of its own folder only", "[source]"
     const auto folder = outer / "m";
     write_text(folder + "/config.json", "{}");
     write_text(folder + "/sub/x.safetensors", one_tensor("a"));
-    for (const char* name : {"../secret.safetensors", "/etc/passwd", "C:\\\\x", "c:x", "\\\\\\\\server\\\\share", "a/../../secret.safetensors", "sub/x.safetensors", "NUL",
-                             "nul.safetensors", "com1", "LPT9.bin", "x:stream", "", "x\\u0000.safetensors", "x\\u000a", "%2e%2e/x", "%2e%2e", ".", "..", "x.", "x ",
-                             "a*", "a?", "a|b", "<a>"}) {
+    for (const char* name : {"../secret.safetensors",
+                             "/etc/passwd",
+                             "C:\\\\x",
+                             "c:x",
+                             "\\\\\\\\server\\\\share",
+                             "a/../../secret.safetensors",
+                             "sub/x.safetensors",
+                             "NUL",
+                             "nul.safetensors",
+                             "com1",
+                             "LPT9.bin",
+                             "x:stream",
+                             "",
+                             "x\\u0000.safetensors",
+                             "x\\u000a",
+                             "%2e%2e/x",
+                             "%2e%2e",
+                             ".",
+                             "..",
+                             "x.",
+                             "x ",
+                             "a*",
+                             "a?",
+                             "a|b",
+                             "<a>"}) {
         CAPTURE(name);
         write_text(folder + "/" + index_name, index({{"a", name}}));
         const auto got = open(folder);

@@ -21,7 +21,8 @@ std::atomic<std::size_t> largest_allocation{0};
 // Counts the largest single allocation of this program.
 void* operator new(std::size_t n) {
     std::size_t seen = largest_allocation.load();
-    while (n > seen && !largest_allocation.compare_exchange_weak(seen, n)) {}
+    while (n > seen && !largest_allocation.compare_exchange_weak(seen, n)) {
+    }
     if (void* p = std::malloc(n != 0 ? n : 1)) return p;
     throw std::bad_alloc();
 }
@@ -112,7 +113,8 @@ TEST_CASE("a valid file gives its tensors in the order of their data", "[source]
 }
 
 TEST_CASE("A1: a file too small for its header, or a header too large, is refused before it is read", "[source]") {
-    for (std::size_t n = 0; n < 8; ++n) refused(std::string(n, '\1'), {errc::truncated, "at least 8 bytes, this one has " + std::to_string(n), {}, {}, "download"});
+    for (std::size_t n = 0; n < 8; ++n)
+        refused(std::string(n, '\1'), {errc::truncated, "at least 8 bytes, this one has " + std::to_string(n), {}, {}, "download"});
     refused(length_only(0, "{}"), {errc::malformed, "header length 0 leaves no room", {}, 0});
     refused(length_only(1, "{}"), {errc::malformed, "header length 1 leaves no room", {}, 0});
     refused(length_only(~0ull, "{}"), {errc::malformed, "header length 18446744073709551615 exceeds", {}, 0, "damaged"});
@@ -146,7 +148,8 @@ TEST_CASE("A3: depth, counts, long keys and odd numbers", "[source]") {
     for (int i = 0; i < 200000; ++i) objects += "{\"a\":";
     malformed_header(objects, "unknown field", "a");
     malformed_header("{\"" + std::string(10'000'000, 'k') + "\":{}}", "1 to 1024 characters", std::string(200, 'k'));
-    for (const char* number : {"1e999", "-1", "1.0", "18446744073709551616", "9223372036854775808", "01", "-0", "1e2", "NaN", "0x10", "+1", "\"1\"", "true", "null"}) {
+    for (const char* number :
+         {"1e999", "-1", "1.0", "18446744073709551616", "9223372036854775808", "01", "-0", "1e2", "NaN", "0x10", "+1", "\"1\"", "true", "null"}) {
         CAPTURE(number);
         const test::temp_folder folder;
         test::write_text(folder / "m", safetensors_bytes("{" + entry("t", "U8", "[" + std::string(number) + "]", "[0,1]") + "}", "x"));
@@ -209,16 +212,18 @@ TEST_CASE("A5: the data of all tensors tile the file", "[source]") {
     refused(safetensors_bytes(overlap, "a"), {errc::malformed, "begin at 0 where 1 is expected: tensors overlap", "b", 8 + overlap.size()});
     refused(safetensors_bytes(two("[1,2]", "[2,3]"), "abc"), {errc::malformed, "begin at 1 where 0 is expected", "a"});
     const auto beyond = "{" + entry("t", "U8", "[4]", "[0,4]") + "}";
-    refused(safetensors_bytes(beyond, "abc"), {errc::truncated,
-                                               "end at byte " + std::to_string(12 + beyond.size()) + ", the file has " + std::to_string(11 + beyond.size()), "t",
-                                               8 + beyond.size(), "cut short"});
+    refused(safetensors_bytes(beyond, "abc"),
+            {errc::truncated, "end at byte " + std::to_string(12 + beyond.size()) + ", the file has " + std::to_string(11 + beyond.size()), "t",
+             8 + beyond.size(), "cut short"});
     const auto far = "{" + entry("t", "U8", "[9223372036854775807]", "[0,9223372036854775807]") + "}";
     refused(safetensors_bytes(far, "abc"), {errc::truncated, "its data end at byte", "t", 8 + far.size()});
-    refused(safetensors_bytes(two("[0,1]", "[1,2]"), "abPK"), {errc::malformed, "2 bytes follow the last tensor", {}, 10 + two("[0,1]", "[1,2]").size(), "appended"});
+    refused(safetensors_bytes(two("[0,1]", "[1,2]"), "abPK"),
+            {errc::malformed, "2 bytes follow the last tensor", {}, 10 + two("[0,1]", "[1,2]").size(), "appended"});
     refused(safetensors_bytes("{}", "x"), {errc::malformed, "1 bytes follow the last tensor", {}, 10});
     // A tensor without values may stand where two others meet, and nowhere else.
     const auto with_empty = [](const std::string& at) {
-        return safetensors_bytes("{" + entry("a", "U8", "[2]", "[0,2]") + "," + entry("e", "F32", "[0,7]", at) + "," + entry("b", "U8", "[1]", "[2,3]") + "}", "abc");
+        return safetensors_bytes("{" + entry("a", "U8", "[2]", "[0,2]") + "," + entry("e", "F32", "[0,7]", at) + "," + entry("b", "U8", "[1]", "[2,3]") + "}",
+                                 "abc");
     };
     CHECK(accepted(with_empty("[2,2]"))[1].name == "e");
     CHECK(accepted(with_empty("[0,0]"))[0].name == "e");
@@ -322,7 +327,8 @@ TEST_CASE("A11: other kinds of files under this name are recognised", "[source]"
 }
 
 TEST_CASE("a header's length is not taken for another format's magic", "[source]") {
-    for (const std::size_t n : {std::size_t{'<'}, std::size_t{0x3C20}, std::size_t{0x3C0A}, std::size_t{0x0280}, std::size_t{0x0480}, std::size_t{0x8B1F}, std::size_t{0x04034B50}}) {
+    for (const std::size_t n :
+         {std::size_t{'<'}, std::size_t{0x3C20}, std::size_t{0x3C0A}, std::size_t{0x0280}, std::size_t{0x0480}, std::size_t{0x8B1F}, std::size_t{0x04034B50}}) {
         auto header = "{" + entry("t", "U8", "[1]", "[0,1]") + "}";
         header.resize(n, ' ');
         CHECK(accepted(safetensors_bytes(header, "x")).size() == 1);

@@ -38,7 +38,8 @@ struct nonfinite_values {
 [[nodiscard]] inline std::string nonfinite_text(const std::vector<nonfinite_values>& found) {
     std::uint64_t n = 0;
     for (const auto& f : found) n += f.count;
-    std::string text = std::to_string(n) + " values of " + std::to_string(found.size()) + " tensors are not finite (NaN, infinity, or too large for the model's type):";
+    std::string text =
+        std::to_string(n) + " values of " + std::to_string(found.size()) + " tensors are not finite (NaN, infinity, or too large for the model's type):";
     for (std::size_t i = 0; i < found.size() && i < 8; ++i) text += (i != 0 ? ", " : " ") + found[i].tensor + " (" + std::to_string(found[i].count) + ")";
     if (found.size() > 8) text += ", ...";
     return text;
@@ -337,7 +338,8 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     for (const auto& [name, md5] : kept) keep.push_back(name);
     if (auto cleared = folder->clear_work(keep); !cleared) return pass(cleared);
     std::uint64_t to_write = 0;
-    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i) to_write += manifest.shards[i].md5.empty() ? manifest.shards[i].n_bytes : 0;
+    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i)
+        to_write += manifest.shards[i].md5.empty() ? manifest.shards[i].n_bytes : 0;
     if (auto room = check_space(to_write, output); !room) {
         if (kept.empty()) folder->abandon();
         return pass(room);

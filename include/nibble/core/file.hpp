@@ -2,8 +2,10 @@
 #pragma once
 // Read-only files: mapped, or read on demand where a mapping is not wanted (a file that may shrink would raise SIGBUS).
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -114,6 +116,21 @@ private:
     timespec modified_{};
     const std::byte* map_ = nullptr;
 };
+
+/// Whether `path`, links resolved, is in `folder`, or in the blobs of the Hugging Face cache that `folder` is a snapshot of.
+[[nodiscard]] inline bool stays_inside(const std::filesystem::path& path, const std::filesystem::path& folder) {
+    std::error_code ec;
+    const auto real = std::filesystem::canonical(path, ec);
+    if (ec) return false;
+    const auto home = std::filesystem::canonical(folder, ec);
+    if (ec) return false;
+    const auto within = [&](const std::filesystem::path& root) {
+        const auto [root_end, nothing] = std::mismatch(root.begin(), root.end(), real.begin(), real.end());
+        return root_end == root.end();
+    };
+    if (within(home)) return true;
+    return home.parent_path().filename() == "snapshots" && within(home.parent_path().parent_path() / "blobs");
+}
 
 /// A whole small file (a configuration, an index), refused beyond `limit` bytes.
 [[nodiscard]] inline result<std::vector<std::byte>> read_file(const std::string& path, std::uint64_t limit) {

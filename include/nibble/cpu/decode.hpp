@@ -7,17 +7,147 @@
 
 namespace nibble::cpu {
 
+namespace detail {
+
+/// Where the lanes of vector v of a block of values find their word, the shift to their code, and their scale.
+template <class C, std::size_t width>
+struct decode_tables {
+    static constexpr std::size_t n_words = C::packing::per_word * width % C::group == 0 ? width : 8;
+    static constexpr std::size_t n_values = n_words * C::packing::per_word;
+    static constexpr std::size_t n_groups = n_values / C::group;
+    static constexpr std::size_t vectors = n_values / width;
+    static_assert(n_values % C::group == 0 && n_values % width == 0 && n_words <= width);
+
+    std::uint32_t word[vectors][width]{};
+    std::uint32_t shift[vectors][width]{};
+    std::uint32_t scale[vectors][width]{};
+    float value[16]{};  // of each code, before its scale; the codes may have junk above their bits
+
+    constexpr decode_tables() {
+        for (std::size_t i = 0; i < n_values; ++i) {
+            word[i / width][i % width] = static_cast<std::uint32_t>(i / C::packing::per_word);
+            shift[i / width][i % width] = static_cast<std::uint32_t>(i % C::packing::per_word * C::packing::bits);
+            scale[i / width][i % width] = static_cast<std::uint32_t>(i / C::group);
+        }
+        for (std::uint32_t c = 0; c < 16; ++c) value[c] = static_cast<float>(static_cast<int>(c & C::packing::mask) - C::zero_code);
+    }
+};
+template <class C, std::size_t width>
+struct decode_tables_of {
+    alignas(64) static constexpr decode_tables<C, width> of{};
+};
+
+/// Codecs whose groups are whole words of u32, as the vector decoders take them.
+template <class C>
+inline constexpr bool has_vector_decoder = std::is_same_v<typename C::packing::word, std::uint32_t> && C::group % C::packing::per_word == 0 &&
+                                           C::packing::bits <= 4 && 8 * C::packing::per_word % C::group == 0;
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+/// Decodes n whole blocks.
+template <class Arch, class C, class Out>
+NIBBLE_INLINE void decode_blocks_avx512(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
+    using tables = decode_tables<C, 16>;
+    using stored = typename C::scale::type;
+    const auto& t = decode_tables_of<C, 16>::of;
+    const __m512 values = _mm512_loadu_ps(t.value);
+    constexpr auto all_words = static_cast<__mmask16>((1u << tables::n_words) - 1);
+    constexpr auto all_scales = static_cast<__mmask16>((1u << tables::n_groups) - 1);
+    for (; n != 0; --n) {
+        const __m512i words = _mm512_maskz_loadu_epi32(all_words, codes);
+        __m512 s;
+        if constexpr (std::is_same_v<stored, float>) {
+            s = _mm512_maskz_loadu_ps(all_scales, scales);
+        } else {
+            const __m256i h = _mm256_maskz_loadu_epi16(all_scales, scales);
+            if constexpr (std::is_same_v<stored, f16>) {
+                s = _mm512_cvtph_ps(h);
+            } else {
+                s = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+            }
+        }
+#pragma GCC unroll 8
+        for (std::size_t v = 0; v < tables::vectors; ++v) {
+            const __m512i c = _mm512_srlv_epi32(_mm512_permutexvar_epi32(_mm512_loadu_si512(t.word[v]), words), _mm512_loadu_si512(t.shift[v]));
+            const __m512 x = _mm512_mul_ps(_mm512_permutexvar_ps(c, values), _mm512_permutexvar_ps(_mm512_loadu_si512(t.scale[v]), s));
+            store_f32_bits_as<Arch, Out, float>(out + v * 16 * sizeof(Out), vector_u32<Arch>(_mm512_castps_si512(x)));
+        }
+        codes += tables::n_words * 4;
+        scales += tables::n_groups * sizeof(stored);
+        out += tables::n_values * sizeof(Out);
+    }
+}
+#endif
+
+#if defined(__AVX2__)
+template <class Arch, class C, class Out>
+NIBBLE_INLINE void decode_blocks_avx2(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
+    using tables = decode_tables<C, 8>;
+    using stored = typename C::scale::type;
+    static_assert(tables::n_groups == 2);
+    const auto& t = decode_tables_of<C, 8>::of;
+    const __m256i mask = _mm256_set1_epi32(static_cast<int>(C::packing::mask));
+    const __m256 bias = _mm256_set1_ps(static_cast<float>(C::zero_code));
+    const auto* word = reinterpret_cast<const __m256i*>(t.word);
+    const auto* shift = reinterpret_cast<const __m256i*>(t.shift);
+    const auto* scale = reinterpret_cast<const __m256i*>(t.scale);
+    for (; n != 0; --n) {
+        const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+        __m256 s;
+        if constexpr (std::is_same_v<stored, float>) {
+            s = _mm256_castps128_ps256(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales))));
+        } else {
+            int two;
+            std::memcpy(&two, scales, sizeof two);
+            const __m128i h = _mm_cvtsi32_si128(two);
+            if constexpr (std::is_same_v<stored, f16>) {
+                s = _mm256_cvtph_ps(h);
+            } else {
+                s = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+            }
+        }
+#pragma GCC unroll 10
+        for (std::size_t v = 0; v < tables::vectors; ++v) {
+            const __m256i c = _mm256_and_si256(_mm256_srlv_epi32(_mm256_permutevar8x32_epi32(words, _mm256_loadu_si256(word + v)), _mm256_loadu_si256(shift + v)), mask);
+            const __m256 x = _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(c), bias), _mm256_permutevar8x32_ps(s, _mm256_loadu_si256(scale + v)));
+            store_f32_bits_as<Arch, Out, float>(out + v * 8 * sizeof(Out), vector_u32<Arch>(_mm256_castps_si256(x)));
+        }
+        codes += tables::n_words * 4;
+        scales += tables::n_groups * sizeof(stored);
+        out += tables::n_values * sizeof(Out);
+    }
+}
+#endif
+
+}  // namespace detail
+
 /// Decodes a row of k values from its dense planes (layout nk) to float or f16 (rounded to nearest even).
 template <class Arch, formulaic C, class Out>
 void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
     using word = typename C::packing::word;
-    using scale = typename C::scale::type;
+    using stored_scale = typename C::scale::type;
     constexpr std::size_t per_word = C::packing::per_word;
     auto* target = reinterpret_cast<std::byte*>(out);
+    std::uint64_t g = 0;
+    if constexpr (detail::has_vector_decoder<C>) {
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+        if constexpr (has<Arch, avx512>) {
+            using tables = detail::decode_tables<C, 16>;
+            detail::decode_blocks_avx512<Arch, C, Out>(codes, scales, k / tables::n_values, target);
+            g = k / tables::n_values * tables::n_groups;
+        }
+#endif
+#if defined(__AVX2__)
+        if constexpr (has<Arch, avx2> && lanes<Arch> == 8) {
+            using tables = detail::decode_tables<C, 8>;
+            detail::decode_blocks_avx2<Arch, C, Out>(codes, scales, k / tables::n_values, target);
+            g = k / tables::n_values * tables::n_groups;
+        }
+#endif
+    }
     float w[C::group];
-    for (std::uint64_t g = 0; g * C::group < k; ++g) {
+    for (; g * C::group < k; ++g) {
         word words[C::words_per_group];
-        scale stored;
+        stored_scale stored;
         std::memcpy(words, codes + g * sizeof words, sizeof words);
         std::memcpy(&stored, scales + g * sizeof stored, sizeof stored);
         const float s = to_f32(stored);

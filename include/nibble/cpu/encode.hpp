@@ -84,7 +84,7 @@ void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scal
         if (codes != nullptr) cast_row<Arch>(row, k, static_cast<typename C::model_type*>(static_cast<void*>(codes)));
     } else {
         const auto* values = reinterpret_cast<const std::byte*>(row);
-        const auto by_law = [&](std::uint64_t g) [[gnu::always_inline]] {
+        const auto by_law = [&](std::uint64_t g) __attribute__((always_inline)) {
             const std::uint64_t rest = k - g * C::group;
             detail::law<C, T>::encode_group(reinterpret_cast<const T*>(values + g * C::group * sizeof(T)), static_cast<std::size_t>(rest < C::group ? rest : C::group),
                                             codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,

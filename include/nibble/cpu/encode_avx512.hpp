@@ -42,14 +42,23 @@ struct avx512_encoder {
         if constexpr (std::is_same_v<T, bf16>) return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
         if constexpr (std::is_same_v<T, f16>) return _mm512_cvtph_ps(_mm512_maskz_cvtepi32_epi16(0xFFFF, bits));
     }
-    /// Sixteen values of the source as values of the model type; lanes outside the mask are 0 and their memory is not touched.
+    /// Sixteen values of the source.
+    NIBBLE_INLINE static __m512 load(const std::byte* from) {
+        if constexpr (std::is_same_v<T, float>) return _mm512_loadu_ps(from);
+        if constexpr (std::is_same_v<T, f16>) return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+        if constexpr (std::is_same_v<T, bf16>) {
+            const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+            return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+        }
+    }
+    /// The same; lanes outside the mask are 0 and their memory is not touched.
     NIBBLE_INLINE static __m512 load(const std::byte* from, __mmask16 m) {
         if constexpr (std::is_same_v<T, float>) {
-            return round_to_model(_mm512_maskz_loadu_ps(m, from));
+            return _mm512_maskz_loadu_ps(m, from);
         } else {
             const __m256i h = _mm256_maskz_loadu_epi16(m, from);
-            if constexpr (std::is_same_v<T, f16>) return round_to_model(_mm512_cvtph_ps(h));
-            return round_to_model(_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)));
+            if constexpr (std::is_same_v<T, f16>) return _mm512_cvtph_ps(h);
+            return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
         }
     }
 
@@ -81,21 +90,41 @@ struct avx512_encoder {
     }
     /// The largest magnitudes of four groups: one per lane of each 128 bits, still to be folded over the four of those.
     NIBBLE_INLINE static __m512i largest_of_four(const std::byte* from, std::size_t first, std::size_t last) {
-        const auto at = [&](std::size_t i) [[gnu::always_inline]] { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
+        const auto at = [&](std::size_t i) __attribute__((always_inline)) { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
         return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
     }
 
-    /// Codes of sixteen values in 32-bit lanes. `divisor` is the scale, or its reciprocal where not careful.
-    template <bool careful>
-    NIBBLE_INLINE static __m512i codes_by_thresholds(__m512 w, __m512 divisor, __m512 table) {
-        const __m512 bias = _mm512_set1_ps(static_cast<float>(C::zero_code));
-        __m512 q;
-        if constexpr (careful) {  // of max(q, x) and min(q, x) it is x that survives a NaN
-            q = _mm512_max_ps(_mm512_div_ps(w, divisor), _mm512_set1_ps(static_cast<float>(-C::zero_code)));
-            q = _mm512_min_ps(q, bias);
+    /// Bits that values lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
+    static constexpr unsigned lost_bits = std::is_same_v<model, T> || std::is_same_v<model, float> || (std::is_same_v<T, bf16> && std::is_same_v<model, f16>) ? 0
+                                          : std::is_same_v<model, f16>                                                                                     ? 13
+                                                                                                                                                           : 16;
+
+    /// The thresholds of w itself for a group of scale s, from those of w / s: t * s, which is exact. Where values still have to be rounded
+    /// to the model type, that rounding is part of the threshold: t * s lies strictly between two neighbours of the model type, and
+    /// w passes it when w rounds to the upper one: beyond their middle, and in the middle if the upper one is even.
+    NIBBLE_INLINE static __m512 thresholds_of_group(__m512 table, __m512 s, __m512i negative) {
+        const __m512 at = _mm512_mul_ps(table, s);
+        if constexpr (lost_bits == 0) {
+            return at;
         } else {
-            q = _mm512_mul_ps(w, divisor);
+            const __m512i u = _mm512_castps_si512(at);
+            constexpr std::uint32_t below = (1u << lost_bits) - 1;
+            const __m512i middle = _mm512_ternarylogic_epi32(u, _mm512_set1_epi32(static_cast<int>(~below)), _mm512_set1_epi32(1 << (lost_bits - 1)), 0xEA);
+            const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, lost_bits), _mm512_set1_epi32(1));
+            return _mm512_castsi512_ps(_mm512_add_epi32(middle, _mm512_sub_epi32(negative, odd)));  // by one place, where the middle counts
         }
+    }
+    /// Codes of sixteen values in 32-bit lanes, by thresholds of w.
+    NIBBLE_INLINE static __m512i codes_by_thresholds(__m512 w, __m512 reciprocal, __m512 of_group) {
+        const __m512i c = _mm512_cvttps_epi32(_mm512_fmadd_ps(w, reciprocal, _mm512_set1_ps(static_cast<float>(C::zero_code))));
+        const __mmask16 above = _mm512_cmp_ps_mask(w, _mm512_permutexvar_ps(c, of_group), _CMP_GT_OQ);
+        return _mm512_mask_add_epi32(c, above, c, _mm512_set1_epi32(1));
+    }
+    /// The same by thresholds of w / scale, for any scale: 0, denormal, infinite.
+    NIBBLE_INLINE static __m512i codes_by_quotient(__m512 w, __m512 divisor, __m512 table) {
+        const __m512 bias = _mm512_set1_ps(static_cast<float>(C::zero_code));
+        __m512 q = _mm512_max_ps(_mm512_div_ps(w, divisor), _mm512_set1_ps(static_cast<float>(-C::zero_code)));  // of max(NaN, x) it is x
+        q = _mm512_min_ps(q, bias);
         const __m512i c = _mm512_cvttps_epi32(_mm512_add_ps(q, bias));
         const __mmask16 above = _mm512_cmp_ps_mask(q, _mm512_permutexvar_ps(c, table), _CMP_GT_OQ);
         return _mm512_mask_add_epi32(c, above, c, _mm512_set1_epi32(1));
@@ -112,7 +141,7 @@ struct avx512_encoder {
     /// 8 x 16 codes of four groups as 64 bytes of nibbles.
     NIBBLE_INLINE static __m512i pack_nibbles(const __m512i* c) {
         const __m512i sixteen = _mm512_set1_epi16(0x1001);
-        const auto bytes = [&](int i) [[gnu::always_inline]] {  // two codes a byte, in 16-bit lanes
+        const auto bytes = [&](int i) __attribute__((always_inline)) {  // two codes a byte, in 16-bit lanes
             return _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[i], c[i + 1]), _mm512_packs_epi32(c[i + 2], c[i + 3])), sixteen);
         };
         // Each 128 bits now have two bytes of every vector: word 4 v + l of the result is word 8 l + v.
@@ -152,41 +181,67 @@ struct avx512_encoder {
         return _mm256_or_si256(_mm256_or_si256(_mm512_castsi512_si256(fours), middle), _mm256_slli_epi32(fifth, 24));  // shifts out the odd words
     }
 
-    /// Codes of the groups that are packed together, of which `n` exist.
-    template <bool careful>
-    NIBBLE_INLINE static void encode_packed(const std::byte* from, std::size_t n, const float* divisors, const float* reciprocals, std::byte* codes, __m512 table,
-                                            rounding r) {
-        const auto n_values = static_cast<unsigned>(n * group);
-        const std::uint64_t low = n_values >= 64 ? ~0ull : (1ull << n_values) - 1;
-        const std::uint64_t high = n_values >= 128 ? ~0ull : n_values > 64 ? (1ull << (n_values - 64)) - 1 : 0;
+    /// One number for each lane of vector v of the groups that are packed together, given one for each group.
+    NIBBLE_INLINE static __m512 spread(const float* of, std::size_t v) {
+        const std::size_t first = 16 * v / group;
+        const std::size_t last = (16 * v + 15) / group;
+        if (first == last) return _mm512_set1_ps(of[first]);
+        return _mm512_mask_blend_ps(static_cast<__mmask16>(0xFFFFu << (last * group - 16 * v)), _mm512_set1_ps(of[first]), _mm512_set1_ps(of[last]));
+    }
+
+    /// Codes of groups that are packed together, all there and of scales that are good for a reciprocal.
+    NIBBLE_INLINE static void encode_fast(const std::byte* from, const float* divisors, const float* reciprocals, std::byte* codes, __m512 table, rounding r) {
         __m512i c[vectors];
-        const auto value_mask = [&](std::size_t v) [[gnu::always_inline]] { return static_cast<__mmask16>((v < 4 ? low : high) >> (16 * (v % 4))); };
-        const auto spread = [&](const float* of, std::size_t v) [[gnu::always_inline]] {  // each lane's scale
-            const std::size_t first = 16 * v / group;
-            const std::size_t last = (16 * v + 15) / group;
-            if (first == last) return _mm512_set1_ps(of[first]);
-            return _mm512_mask_blend_ps(static_cast<__mmask16>(0xFFFFu << (last * group - 16 * v)), _mm512_set1_ps(of[first]), _mm512_set1_ps(of[last]));
-        };
+        [[maybe_unused]] __m512 of_group[packed_at_once];
+        if constexpr (by_thresholds<C>) {
+            const __m512i negative = _mm512_srli_epi32(_mm512_castps_si512(table), 31);
+#pragma GCC unroll 4
+            for (std::size_t g = 0; g < packed_at_once; ++g) of_group[g] = thresholds_of_group(table, _mm512_set1_ps(divisors[g]), negative);
+        }
 #pragma GCC unroll 8
         for (std::size_t v = 0; v < vectors; ++v) {
-            const __m512 w = load(from + 16 * v * sizeof(T), value_mask(v));
+            const __m512 w = load(from + 16 * v * sizeof(T));
             if constexpr (by_thresholds<C>) {
-                c[v] = codes_by_thresholds<careful>(w, spread(careful ? divisors : reciprocals, v), table);
-            } else if constexpr (careful) {
-                c[v] = codes_by_division(w, spread(divisors, v), r);
+                const std::size_t first = 16 * v / group;
+                const std::size_t last = (16 * v + 15) / group;
+                c[v] = codes_by_thresholds(w, spread(reciprocals, v), of_group[first]);
+                if (first != last) {
+                    c[v] = _mm512_mask_blend_epi32(static_cast<__mmask16>(0xFFFFu << (last * group - 16 * v)), c[v],
+                                                   codes_by_thresholds(w, spread(reciprocals, v), of_group[last]));
+                }
             } else {
-                // Without a division unless it could matter: that the product with the reciprocal is within 2^-18 of the law's x.
-                const __m512 x = _mm512_fmadd_ps(w, spread(reciprocals, v), _mm512_set1_ps(static_cast<float>(C::zero_code)));
+                // Without a division unless it could matter: the product with the reciprocal is within 2^-18 of the law's x.
+                const __m512 cast = round_to_model(w);
+                const __m512 x = _mm512_fmadd_ps(cast, spread(reciprocals, v), _mm512_set1_ps(static_cast<float>(C::zero_code)));
                 const __m512 rest = _mm512_abs_ps(_mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT));
                 c[v] = _mm512_cvtps_epi32(x);
                 if (_mm512_cmp_ps_mask(rest, _mm512_set1_ps(0.5F - 0x1p-17F), _CMP_GT_OQ) != 0) [[unlikely]]
-                    c[v] = codes_by_division(w, spread(divisors, v), r);
+                    c[v] = codes_by_division(cast, spread(divisors, v), r);
             }
         }
         if constexpr (group == 32) {
+            _mm512_storeu_si512(codes, pack_nibbles(c));
+        } else {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), pack_threes(c));
+        }
+    }
+
+    /// The same for any scales and for n groups of those that are packed together.
+    NIBBLE_INLINE static void encode_careful(const std::byte* from, std::size_t n, const float* divisors, std::byte* codes, __m512 table, rounding r) {
+        __m512i c[vectors];
+        for (std::size_t v = 0; v < vectors; ++v) {
+            const std::size_t left = n * group > 16 * v ? n * group - 16 * v : 0;
+            const __m512 w = round_to_model(load(from + 16 * v * sizeof(T), static_cast<__mmask16>(left >= 16 ? 0xFFFFu : (1u << left) - 1)));
+            if constexpr (by_thresholds<C>) {
+                c[v] = codes_by_quotient(w, spread(divisors, v), table);
+            } else {
+                c[v] = codes_by_division(w, spread(divisors, v), r);
+            }
+        }
+        // Values that do not exist got codes too, in words that are not stored.
+        if constexpr (group == 32) {
             _mm512_mask_storeu_epi32(codes, static_cast<__mmask16>((1u << (4 * n)) - 1), pack_nibbles(c));
         } else {
-            // Values that do not exist got codes too, in words of the second group, which are not stored.
             _mm256_mask_storeu_epi32(codes, static_cast<__mmask8>((1u << (4 * n)) - 1), pack_threes(c));
         }
     }
@@ -217,9 +272,10 @@ struct avx512_encoder {
         }
         if (codes == nullptr) return nan;
 
-        // Scales for which a reciprocal is good: f16's normal numbers; else far from where f32 would lose bits.
+        // Scales for which a reciprocal is good, and the cast of values to the model type a matter of mantissas: with f16 a value below
+        // its normal numbers, 2^-14, then has the code of 0 anyhow; else far from where f32 would lose bits.
         constexpr bool half = std::is_same_v<scale, f16_scale>;
-        const __mmask16 normal = _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 0x1p-14F : 0x1p-60F), _CMP_GE_OQ) &
+        const __mmask16 normal = _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 0x1p-12F : 0x1p-60F), _CMP_GE_OQ) &
                                  _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 65504.0F : 0x1p60F), _CMP_LE_OQ);
         const unsigned careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
         __m512 table = _mm512_setzero_ps();
@@ -232,10 +288,10 @@ struct avx512_encoder {
             const std::size_t count = n - g < packed_at_once ? n - g : packed_at_once;
             std::byte* to = codes + g * C::words_per_group * 4;
             const std::byte* source = from + g * group_bytes;
-            if (((careful >> g) & ((1u << packed_at_once) - 1)) != 0) [[unlikely]] {
-                encode_packed<true>(source, count, divisors + g, reciprocals + g, to, table, r);
+            if (((careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
+                encode_careful(source, count, divisors + g, to, table, r);
             } else {
-                encode_packed<false>(source, count, divisors + g, reciprocals + g, to, table, r);
+                encode_fast(source, divisors + g, reciprocals + g, to, table, r);
             }
         }
         return nan;

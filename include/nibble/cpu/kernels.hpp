@@ -56,7 +56,11 @@ struct decode_column {
 }  // namespace detail
 
 /// Everything compiled for one architecture.
-struct kernel_table : detail::from_column<float>, detail::from_column<f16>, detail::from_column<bf16>, detail::decode_column<float>, detail::decode_column<f16> {
+struct kernel_table : detail::from_column<float>,
+                      detail::from_column<f16>,
+                      detail::from_column<bf16>,
+                      detail::decode_column<float>,
+                      detail::decode_column<f16> {
     const char* arch;
     shard_bf16_row_function shard_bf16;
     md5_update_lanes_function md5_lanes;
@@ -64,13 +68,17 @@ struct kernel_table : detail::from_column<float>, detail::from_column<f16>, deta
     /// Encodes rows of T; for codecs beyond kernel_codecs and plain, a kernel of the including file's flags.
     template <encoder C, class T>
     [[nodiscard]] encode_row_function<T> encode() const {
-        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>) return detail::from_column<T>::encode[detail::index_in<rows_of<C>, kernel_codecs>];
-        return &encode_row<default_arch, C, T>;
+        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>)
+            return detail::from_column<T>::encode[detail::index_in<rows_of<C>, kernel_codecs>];
+        else
+            return &encode_row<default_arch, C, T>;
     }
     template <formulaic C, class Out>
     [[nodiscard]] decode_row_function<Out> decode() const {
-        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>) return detail::decode_column<Out>::decode[detail::index_in<rows_of<C>, kernel_codecs>];
-        return &decode_row<default_arch, C, Out>;
+        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>)
+            return detail::decode_column<Out>::decode[detail::index_in<rows_of<C>, kernel_codecs>];
+        else
+            return &decode_row<default_arch, C, Out>;
     }
     template <class To, class From>
     [[nodiscard]] cast_row_function<To, From> cast() const {
@@ -111,7 +119,7 @@ template <class Arch>
     detail::fill_decode<Arch, f16>(t, codecs);
     t.arch = Arch::name;
     t.shard_bf16 = &shard_bf16_row<Arch>;
-    t.md5_lanes = &cpu::md5_update_lanes_for<Arch>;
+    t.md5_lanes = &cpu::md5_update<Arch>;
     return t;
 }
 
@@ -124,37 +132,53 @@ template <class Arch>
 template <class Arch = default_arch>
 inline constexpr kernel_table header_kernels = make_kernel_table<Arch>();
 
-// Programs may mix files that link nibble::kernels and files that do not, so what these inline functions are called differs.
+// Programs may mix files that link nibble::kernels and files that do not, so these functions are not the same ones in both.
 #if defined(NIBBLE_KERNELS_LINKED)
 inline namespace linked {
-[[nodiscard]] inline const kernel_table& kernels() { return linked_kernels(); }
-#else
-inline namespace header_only {
-template <class Arch = default_arch>
-[[nodiscard]] inline const kernel_table& kernels() {
-    return header_kernels<Arch>;
-}
-#endif
 
-[[nodiscard]] inline const char* arch_name() { return kernels().arch; }
+[[nodiscard]] inline const char* arch_name() { return linked_kernels().arch; }
 template <encoder C, class T>
 [[nodiscard]] encode_row_function<T> encode_row_fn() {
-    return kernels().encode<C, T>();
+    return linked_kernels().encode<C, T>();
 }
 template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
-    return kernels().decode<C, Out>();
+    return linked_kernels().decode<C, Out>();
 }
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {
-    return kernels().cast<To, From>();
+    return linked_kernels().cast<To, From>();
 }
-[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return kernels().shard_bf16; }
+[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return linked_kernels().shard_bf16; }
 /// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
 inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {
-    kernels().md5_lanes(states, data, n_bytes, n);
+    linked_kernels().md5_lanes(states, data, n_bytes, n);
 }
 
-}  // namespace linked or header_only
+}  // namespace linked
+#else
+inline namespace header_only {
+
+[[nodiscard]] inline const char* arch_name() { return default_arch::name; }
+template <encoder C, class T>
+[[nodiscard]] encode_row_function<T> encode_row_fn() {
+    return &encode_row<default_arch, rows_of<C>, T>;
+}
+template <formulaic C, class Out>
+[[nodiscard]] decode_row_function<Out> decode_row_fn() {
+    return &decode_row<default_arch, rows_of<C>, Out>;
+}
+template <class To, class From>
+[[nodiscard]] cast_row_function<To, From> cast_row_fn() {
+    return &cast_row<default_arch, To, From>;
+}
+[[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return &shard_bf16_row<default_arch>; }
+/// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
+inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {
+    md5_update<default_arch>(states, data, n_bytes, n);
+}
+
+}  // namespace header_only
+#endif
 
 }  // namespace nibble::cpu

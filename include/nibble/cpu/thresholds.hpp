@@ -13,7 +13,7 @@
 namespace nibble::cpu::detail {
 
 /// Nearest integer of x >= 0, as the law rounds it.
-consteval int whole_of(float x, rounding r) {
+constexpr int whole_of(float x, rounding r) {
     const int down = static_cast<int>(x);
     const float rest = x - static_cast<float>(down);
     if (rest != 0.5F) return down + (rest > 0.5F ? 1 : 0);
@@ -21,7 +21,7 @@ consteval int whole_of(float x, rounding r) {
 }
 
 /// The f16 numbers in order: 0 is 0, negative keys are negative numbers.
-consteval float f16_of_key(int key) { return to_f32(f16{static_cast<std::uint16_t>(key < 0 ? 0x8000 - key : key)}); }
+constexpr float f16_of_key(int key) { return to_f32(f16{static_cast<std::uint16_t>(key < 0 ? 0x8000 - key : key)}); }
 
 /// Entry c, for quotients with c <= w / scale + bias < c + 1 (the lowest for less, too): the code is c + 1 above it, else c.
 ///
@@ -34,7 +34,7 @@ consteval float f16_of_key(int key) { return to_f32(f16{static_cast<std::uint16_
 /// bf16 (codes from the stored scale): the law's f32 roundings are finer than a quotient of two 8-bit mantissas, which is either a half
 /// exactly or more than 2^-11 away. So the half is moved by 2^-13 towards the code that does not get the ties.
 template <class C>
-consteval std::array<float, 16> thresholds(rounding r) {
+constexpr std::array<float, 16> thresholds(rounding r) {
     static_assert(C::max_code < 16);
     constexpr auto bias = static_cast<float>(C::zero_code);
     std::array<float, 16> t{};

@@ -44,6 +44,9 @@ struct record {
     bool raw = false;           ///< format "raw" (values as they are) rather than "f32-to-bf16"; differs for f32 only
 };
 
+/// The same for a record, whose format may be "raw".
+[[nodiscard]] constexpr std::uint64_t stored_bytes(const record& r) { return r.raw ? info(r.type).block_bytes : stored_bytes(r.type); }
+
 struct shard_file {
     std::string path;  ///< params_shard_N.bin
     std::uint64_t n_bytes = 0;

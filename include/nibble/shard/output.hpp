@@ -53,7 +53,8 @@ inline result<void> rename_file(const fs::path& from, const fs::path& to) {
 /// Adds what to do to the errors of writing.
 inline error advised(error e) {
     if (e.code == errc::no_space) return std::move(e).advise("free some space, or give an output on another disk; `--resume` goes on with what is done");
-    if (e.rule.ends_with(std::strerror(EFBIG))) return std::move(e).advise("allow larger files (`ulimit -f`), or take a smaller --shard-size; `--resume` goes on");
+    if (e.rule.ends_with(std::strerror(EFBIG)))
+        return std::move(e).advise("allow larger files (`ulimit -f`), or take a smaller --shard-size; `--resume` goes on");
     return std::move(e).advise("give an output folder that you may write to");
 }
 

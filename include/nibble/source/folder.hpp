@@ -35,21 +35,6 @@ inline error leads_out(const fs::path& path) {
     return {errc::refused, "the file is a link that leads out of the model's folder", path.string(), {}, {}, "copy the file, or allow it with --follow-links"};
 }
 
-/// Whether `path`, links resolved, is in `folder`, or in the blobs of the Hugging Face cache that `folder` is a snapshot of.
-inline bool stays_inside(const fs::path& path, const fs::path& folder) {
-    std::error_code ec;
-    const auto real = fs::canonical(path, ec);
-    if (ec) return false;
-    const auto home = fs::canonical(folder, ec);
-    if (ec) return false;
-    const auto within = [&](const fs::path& root) {
-        const auto [root_end, nothing] = std::mismatch(root.begin(), root.end(), real.begin(), real.end());
-        return root_end == root.end();
-    };
-    if (within(home)) return true;
-    return home.parent_path().filename() == "snapshots" && within(home.parent_path().parent_path() / "blobs");
-}
-
 /// Reads a small file of the checkpoint's folder, unless a link leads out of the folder.
 inline result<std::vector<std::byte>> read_inside(const fs::path& folder, const std::string& name, std::uint64_t limit, const open_options& options) {
     const fs::path path = folder / name;
