@@ -22,7 +22,7 @@ template <encoder C, class T>
 void law<C, T>::encode_group(const T* values, std::size_t n, std::byte* codes, std::byte* scales, encode_options options) {
     T source[C::group];
     std::memcpy(static_cast<void*>(source), static_cast<const void*>(values), n * sizeof(T));  // `values` need not be aligned
-    float w[C::group];
+    float w[C::group]{};  // a group of one value else draws a false warning
     for (std::size_t i = 0; i < n; ++i) w[i] = to_f32(number_cast<typename C::model_type>(source[i]));
     const typename C::block b = C::encode(w, n, options);
     if (codes != nullptr) std::memcpy(codes, &std::get<0>(b), sizeof(std::get<0>(b)));
