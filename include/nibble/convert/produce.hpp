@@ -246,7 +246,8 @@ private:
     result<void> produce() {
         ready_.clear();
         ready_begin_ = 0;
-        const auto [parameter, plane] = contents_[record_];
+        const std::size_t parameter = contents_[record_].parameter;
+        const std::size_t plane = contents_[record_].plane;
         const auto& p = plan_.parameters[parameter];
         if (!reader_ || parameter != open_) {
             reader_ = std::make_unique<row_reader>(plan_, p);

@@ -54,9 +54,9 @@ struct run_options {
     unsigned threads = 0;  ///< 0: as many as the machine has
     bool resume = false;   ///< keep the shards of an interrupted run whose md5 still holds
     bool overwrite = false;
-    bool legacy_index = true;                                        ///< write ndarray-cache.json beside tensor-cache.json, for WebLLM up to 0.2.79
-    std::optional<std::pair<std::size_t, std::size_t>> only_shards;  ///< first and last, both included: no index is written
-    std::function<void(const progress&)> on_progress;                ///< called from worker threads, one at a time
+    bool legacy_index = true;                                          ///< write ndarray-cache.json beside tensor-cache.json, for WebLLM up to 0.2.79
+    std::optional<std::pair<std::size_t, std::size_t>> only_shards{};  ///< first and last, both included: no index is written
+    std::function<void(const progress&)> on_progress{};                ///< called from worker threads, one at a time
     nonfinite_values_are nonfinite = nonfinite_values_are::kept;
     const std::atomic<bool>* cancelled = nullptr;  ///< asked now and then; once true, the run ends with errc::interrupted
 
@@ -326,7 +326,9 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     const auto print = detail::fingerprint(p, true);
     std::unordered_map<std::string, std::string> kept;
     if (options.resume) {
-        for (auto& [name, md5] : detail::journal::read(folder->work() / detail::journal_name, print)) {
+        for (const auto& entry : detail::journal::read(folder->work() / detail::journal_name, print)) {
+            const auto& name = entry.first;
+            const auto& md5 = entry.second;
             const auto at = std::find_if(manifest.shards.begin(), manifest.shards.end(), [&](const auto& s) { return s.path == name; });
             if (options.is_cancelled()) return fail(detail::interrupted());
             if (at == manifest.shards.end() || detail::md5_of_file(folder->work() / name, at->n_bytes) != md5) continue;
