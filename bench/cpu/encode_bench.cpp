@@ -39,7 +39,8 @@ void encode(benchmark::State& state, const cpu::kernel_table* table, rounding r)
     std::vector<std::byte> scales(n_rows * scales_of_row);
     const auto fn = table->encode<C, T>();
     bench::against_memory(state, reinterpret_cast<const std::byte*>(w.data()), w.size() * sizeof(T), [&] {
-        for (std::uint64_t n = 0; n < n_rows; ++n) fn(w.data() + n * k, k, codes.data() + n * codes_of_row, scales.data() + n * scales_of_row, {r, fit::absmax});
+        for (std::uint64_t n = 0; n < n_rows; ++n)
+            fn(w.data() + n * k, k, codes.data() + n * codes_of_row, scales.data() + n * scales_of_row, {r, fit::absmax});
     });
 }
 /// One row again and again, in the first-level cache: the kernel alone, on machines whose memory is shared or slow.

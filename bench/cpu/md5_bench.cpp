@@ -41,7 +41,10 @@ void lanes(benchmark::State& state, const cpu::kernel_table* table, std::size_t 
 int main(int argc, char** argv) {
     for (const auto* t : bench::tables()) {
         for (const std::size_t n : {1u, 4u, 8u, 16u}) {
-            benchmark::RegisterBenchmark(("md5/" + std::to_string(n) + "/" + t->arch).c_str(), lanes, t, n)->UseManualTime()->Iterations(15)->Unit(benchmark::kMillisecond);
+            benchmark::RegisterBenchmark(("md5/" + std::to_string(n) + "/" + t->arch).c_str(), lanes, t, n)
+                ->UseManualTime()
+                ->Iterations(15)
+                ->Unit(benchmark::kMillisecond);
         }
     }
     benchmark::Initialize(&argc, argv);

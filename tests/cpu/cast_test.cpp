@@ -14,8 +14,10 @@ namespace {
 
 template <class T>
 std::uint32_t bits_of(T x) {
-    if constexpr (std::is_same_v<T, float>) return std::bit_cast<std::uint32_t>(x);
-    else return x.bits;
+    if constexpr (std::is_same_v<T, float>)
+        return std::bit_cast<std::uint32_t>(x);
+    else
+        return x.bits;
 }
 
 /// Casts from unaligned to unaligned memory and compares bits.
@@ -27,7 +29,8 @@ void check(const char* arch, const std::vector<From>& from, Cast cast, Law law) 
     cast(reinterpret_cast<const From*>(source.data() + 1), from.size(), reinterpret_cast<To*>(target.data() + 1));
     for (std::size_t i = 0; i < from.size(); ++i) {
         INFO(arch << " " << std::hex << bits_of(from[i]));
-        if (bits_of(load<To>(target.data() + 1 + i * sizeof(To))) != bits_of(law(from[i]))) REQUIRE(bits_of(load<To>(target.data() + 1 + i * sizeof(To))) == bits_of(law(from[i])));
+        if (bits_of(load<To>(target.data() + 1 + i * sizeof(To))) != bits_of(law(from[i])))
+            REQUIRE(bits_of(load<To>(target.data() + 1 + i * sizeof(To))) == bits_of(law(from[i])));
     }
     REQUIRE((target.front() == std::byte{0x5A} && target.back() == std::byte{0x5A}));
 }

@@ -17,11 +17,15 @@ namespace {
 
 template <class T>
 T from_bits(std::uint32_t bits) {
-    if constexpr (std::is_same_v<T, float>) return std::bit_cast<float>(bits);
-    else return T{static_cast<std::uint16_t>(bits)};
+    if constexpr (std::is_same_v<T, float>)
+        return std::bit_cast<float>(bits);
+    else
+        return T{static_cast<std::uint16_t>(bits)};
 }
 template <class T>
-constexpr std::uint32_t infinity = std::is_same_v<T, float> ? 0x7F800000u : std::is_same_v<T, f16> ? 0x7C00u : 0x7F80u;
+constexpr std::uint32_t infinity = std::is_same_v<T, float> ? 0x7F800000u
+                                   : std::is_same_v<T, f16> ? 0x7C00u
+                                                            : 0x7F80u;
 template <class T>
 constexpr std::uint32_t sign_bit = std::is_same_v<T, float> ? 0x80000000u : 0x8000u;
 
@@ -80,7 +84,8 @@ void check_rows() {
             row.clear();
             const float unit = std::ldexp(1.0F, static_cast<int>(random() % 30) - 20);
             const auto largest = static_cast<float>((1 + random() % 16) * 7);
-            for (std::size_t i = 0; i < 16 * C::group; ++i) row.push_back(number_cast<T>(unit / 2 * static_cast<float>(static_cast<int>(random() % 449) - 224)));
+            for (std::size_t i = 0; i < 16 * C::group; ++i)
+                row.push_back(number_cast<T>(unit / 2 * static_cast<float>(static_cast<int>(random() % 449) - 224)));
             for (std::size_t i = 0; i < row.size(); ++i) {
                 if (std::fabs(to_f32(row[i])) > largest * unit) row[i] = number_cast<T>(largest * unit * (random() % 2 ? 1.0F : -1.0F));
             }
@@ -111,7 +116,8 @@ void check_rows() {
         }
         // One special value in each position of whole and partial groups
         const std::uint32_t inf = infinity<T>;
-        for (const std::uint32_t special : {inf, inf | sign_bit<T>, inf + 1, (inf + 1) | sign_bit<T>, inf | (inf >> 1) | 1u, 0u, sign_bit<T>, 1u, sign_bit<T> | 1u, inf - 1}) {
+        for (const std::uint32_t special :
+             {inf, inf | sign_bit<T>, inf + 1, (inf + 1) | sign_bit<T>, inf | (inf >> 1) | 1u, 0u, sign_bit<T>, 1u, sign_bit<T> | 1u, inf - 1}) {
             for (const bool others : {false, true}) {
                 for (std::size_t at = 0; at < 2 * C::group + 5; ++at) {
                     row.clear();
@@ -137,7 +143,8 @@ void check_rows() {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("rows encode as the scalar law has them, on every architecture that this machine has", "[cpu]", q4f16_1, q4f32_1, q4bf16_1, q4bf16_0, q3f16_1) {
+TEMPLATE_TEST_CASE("rows encode as the scalar law has them, on every architecture that this machine has", "[cpu]", q4f16_1, q4f32_1, q4bf16_1, q4bf16_0,
+                   q3f16_1) {
     check_rows<TestType, float>();
     check_rows<TestType, f16>();
     check_rows<TestType, bf16>();

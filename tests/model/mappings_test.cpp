@@ -200,8 +200,8 @@ TEST_CASE("an unknown model type is answered with those like it") {
 TEST_CASE("config.json states what its family needs, or a problem names the key") {
     const auto key = GENERATE("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size");
     CAPTURE(key);
-    for (const auto& bad : {json("64"), json(0), json(-1), json(1.5), json(nullptr), json(true), json::array(), json::object(),
-                            json(std::uint64_t{1} << 63), json("\xff")}) {
+    for (const auto& bad :
+         {json("64"), json(0), json(-1), json(1.5), json(nullptr), json(true), json::array(), json::object(), json(std::uint64_t{1} << 63), json("\xff")}) {
         auto c = changed("llama_gqa_bf16", {{key, bad}});
         REQUIRE(map_model(c));
         REQUIRE_FALSE(c.problems().empty());
@@ -232,8 +232,7 @@ TEST_CASE("all problems of a config are reported at once") {
 }
 
 TEST_CASE("no value of any key makes a mapping fail or grow without bound") {
-    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true,
-                                   json::array(), json::object()};
+    const std::vector<json> values{nullptr, "x", 0, 1, 3, -1, 1.5, 4096, 1000000000, 2147483647, std::uint64_t{1} << 63, true, json::array(), json::object()};
     const auto name = GENERATE(from_range(golden_names()));
     CAPTURE(name);
     const auto whole = read_config(name);
@@ -317,10 +316,9 @@ TEST_CASE("minicpm with experts is mapped in two walks") {
     const auto m = map_good(changed("minicpm_bf16", {{"num_experts", 2}, {"num_hidden_layers", 2}}));
     const auto all = names(m);
     CHECK(std::vector(all.begin(), all.begin() + 9) ==
-          std::vector<std::string>{"model.layers.0.self_attn.wqkv_pack.weight", "model.layers.1.self_attn.wqkv_pack.weight",
-                                   "model.layers.0.mlp.e1_e3.weight", "model.layers.0.mlp.e2.weight", "model.layers.0.mlp.gate.weight",
-                                   "model.layers.1.mlp.e1_e3.weight", "model.layers.1.mlp.e2.weight", "model.layers.1.mlp.gate.weight",
-                                   "model.embed_tokens.weight"});
+          std::vector<std::string>{"model.layers.0.self_attn.wqkv_pack.weight", "model.layers.1.self_attn.wqkv_pack.weight", "model.layers.0.mlp.e1_e3.weight",
+                                   "model.layers.0.mlp.e2.weight", "model.layers.0.mlp.gate.weight", "model.layers.1.mlp.e1_e3.weight",
+                                   "model.layers.1.mlp.e2.weight", "model.layers.1.mlp.gate.weight", "model.embed_tokens.weight"});
     CHECK(find(m, "model.layers.1.mlp.e1_e3.weight").sources.back() == "model.layers.1.mlp.experts.1.w3.weight");
     CHECK(find(m, "model.layers.1.mlp.gate.weight").kind == role::other);
 }
@@ -379,8 +377,7 @@ TEST_CASE("gptj, phi3_v, bert-bge and qwen3_5 have the names of their definition
     CHECK_FALSE(find(q, "model.layers.0.linear_attn.norm.weight").plus_one);
     const auto all = names(q);
     CHECK(std::vector(all.begin(), all.begin() + 5) ==
-          std::vector<std::string>{"model.layers.0.linear_attn.in_proj_qkv.weight", "model.layers.0.linear_attn.A_log",
-                                   "model.layers.0.linear_attn.dt_bias", "model.layers.0.linear_attn.conv1d_weight",
-                                   "model.layers.0.mlp.gate_up_proj.weight"});
+          std::vector<std::string>{"model.layers.0.linear_attn.in_proj_qkv.weight", "model.layers.0.linear_attn.A_log", "model.layers.0.linear_attn.dt_bias",
+                                   "model.layers.0.linear_attn.conv1d_weight", "model.layers.0.mlp.gate_up_proj.weight"});
     CHECK(all.back() == "model.norm.weight");
 }

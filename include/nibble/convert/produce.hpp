@@ -256,26 +256,29 @@ private:
             kept_plane_ = 0;
             scale_.reset();
         }
-        return visit_codec(p.codec, [&]<class C>() -> result<void> {
-            result<void> made;
-            if (row_ == 0 && kept_plane_ == plane && !kept_.empty()) {
-                append(kept_, stored_planes<C>[plane].type);
-                row_ = p.rows();
-            } else if constexpr (tensor_scaled<C>) {
-                made = scaled<C>(p, plane);
-            } else if constexpr (C::layout::transposed) {
-                made = whole<C>(p, plane);
-            } else if constexpr (C::planes.size() == 1) {
-                made = some_values<C>(p);
-            } else {
-                made = some_rows<C>(p, plane);
-            }
-            if (row_ == p.rows()) {
-                ++record_;
-                row_ = 0;
-            }
-            return made;
-        });
+        return visit_codec(p.codec, [&]<class C>() { return this->template advance<C>(p, plane); });
+    }
+
+    template <class C>
+    result<void> advance(const planned_parameter& p, std::size_t plane) {
+        result<void> made;
+        if (row_ == 0 && kept_plane_ == plane && !kept_.empty()) {
+            append(kept_, stored_planes<C>[plane].type);
+            row_ = p.rows();
+        } else if constexpr (tensor_scaled<C>) {
+            made = scaled<C>(p, plane);
+        } else if constexpr (C::layout::transposed) {
+            made = whole<C>(p, plane);
+        } else if constexpr (C::planes.size() == 1) {
+            made = some_values<C>(p);
+        } else {
+            made = some_rows<C>(p, plane);
+        }
+        if (row_ == p.rows()) {
+            ++record_;
+            row_ = 0;
+        }
+        return made;
     }
 
     void append(const std::vector<std::byte>& bytes, encoding type) {

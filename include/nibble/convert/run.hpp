@@ -326,9 +326,9 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     const auto print = detail::fingerprint(p, true);
     std::unordered_map<std::string, std::string> kept;
     if (options.resume) {
-        for (const auto& entry : detail::journal::read(folder->work() / detail::journal_name, print)) {
-            const auto& name = entry.first;
-            const auto& md5 = entry.second;
+        for (const auto& done : detail::journal::read(folder->work() / detail::journal_name, print)) {
+            const std::string& name = done.first;  // clang 14 cannot capture a structured binding
+            const std::string& md5 = done.second;
             const auto at = std::find_if(manifest.shards.begin(), manifest.shards.end(), [&](const auto& s) { return s.path == name; });
             if (options.is_cancelled()) return fail(detail::interrupted());
             if (at == manifest.shards.end() || detail::md5_of_file(folder->work() / name, at->n_bytes) != md5) continue;

@@ -39,7 +39,7 @@ struct decode_tables_of {
 
 /// Codecs whose groups are whole words of u32, as the vector decoders take them.
 template <class C>
-inline constexpr bool has_vector_decoder = std::is_same_v<typename C::packing::word, std::uint32_t> && C::group % C::packing::per_word == 0 &&
+inline constexpr bool has_vector_decoder = std::is_same_v<typename C::packing::word, std::uint32_t>&& C::group % C::packing::per_word == 0 &&
                                            C::packing::bits <= 4 && 8 * C::packing::per_word % C::group == 0;
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -107,7 +107,8 @@ NIBBLE_INLINE void decode_blocks_avx2(const std::byte* codes, const std::byte* s
         }
 #pragma GCC unroll 10
         for (std::size_t v = 0; v < tables::vectors; ++v) {
-            const __m256i c = _mm256_and_si256(_mm256_srlv_epi32(_mm256_permutevar8x32_epi32(words, _mm256_loadu_si256(word + v)), _mm256_loadu_si256(shift + v)), mask);
+            const __m256i c =
+                _mm256_and_si256(_mm256_srlv_epi32(_mm256_permutevar8x32_epi32(words, _mm256_loadu_si256(word + v)), _mm256_loadu_si256(shift + v)), mask);
             const __m256 x = _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(c), bias), _mm256_permutevar8x32_ps(s, _mm256_loadu_si256(scale + v)));
             store_f32_bits_as<Arch, Out, float>(out + v * 8 * sizeof(Out), vector_u32<Arch>(_mm256_castps_si256(x)));
         }

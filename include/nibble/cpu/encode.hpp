@@ -22,7 +22,7 @@ template <encoder C, class T>
 void law<C, T>::encode_group(const T* values, std::size_t n, std::byte* codes, std::byte* scales, encode_options options) {
     T source[C::group];
     std::memcpy(static_cast<void*>(source), static_cast<const void*>(values), n * sizeof(T));  // `values` need not be aligned
-    float w[C::group]{};  // a group of one value else draws a false warning
+    float w[C::group]{};                                                                       // a group of one value else draws a false warning
     for (std::size_t i = 0; i < n; ++i) w[i] = to_f32(number_cast<typename C::model_type>(source[i]));
     const typename C::block b = C::encode(w, n, options);
     if (codes != nullptr) std::memcpy(codes, &std::get<0>(b), sizeof(std::get<0>(b)));
@@ -86,7 +86,8 @@ void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scal
         const auto* values = reinterpret_cast<const std::byte*>(row);
         const auto by_law = [&](std::uint64_t g) __attribute__((always_inline)) {
             const std::uint64_t rest = k - g * C::group;
-            detail::law<C, T>::encode_group(reinterpret_cast<const T*>(values + g * C::group * sizeof(T)), static_cast<std::size_t>(rest < C::group ? rest : C::group),
+            detail::law<C, T>::encode_group(reinterpret_cast<const T*>(values + g * C::group * sizeof(T)),
+                                            static_cast<std::size_t>(rest < C::group ? rest : C::group),
                                             codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
                                             scales == nullptr ? nullptr : scales + g * detail::group_bytes<C, 1>, options);
         };

@@ -90,14 +90,17 @@ struct avx512_encoder {
     }
     /// The largest magnitudes of four groups: one per lane of each 128 bits, still to be folded over the four of those.
     NIBBLE_INLINE static __m512i largest_of_four(const std::byte* from, std::size_t first, std::size_t last) {
-        const auto at = [&](std::size_t i) __attribute__((always_inline)) { return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes); };
+        const auto at = [&](std::size_t i) __attribute__((always_inline)) {
+            return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes);
+        };
         return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
     }
 
     /// Bits that values lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
-    static constexpr unsigned lost_bits = std::is_same_v<model, T> || std::is_same_v<model, float> || (std::is_same_v<T, bf16> && std::is_same_v<model, f16>) ? 0
-                                          : std::is_same_v<model, f16>                                                                                     ? 13
-                                                                                                                                                           : 16;
+    static constexpr unsigned lost_bits = std::is_same_v<model, T> || std::is_same_v<model, float> || (std::is_same_v<T, bf16> && std::is_same_v<model, f16>)
+                                              ? 0
+                                          : std::is_same_v<model, f16> ? 13
+                                                                       : 16;
 
     /// The thresholds of w itself for a group of scale s, from those of w / s: t * s, which is exact. Where values still have to be rounded
     /// to the model type, that rounding is part of the threshold: t * s lies strictly between two neighbours of the model type, and
@@ -267,7 +270,8 @@ struct avx512_encoder {
             if (scales != nullptr) _mm512_mask_storeu_ps(scales, groups, quotient);
         } else {
             const __m512i rounded = bf16_bits_above(_mm512_castps_si512(quotient));
-            if constexpr (std::is_same_v<scale, bf16_scale>) divisor = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+            if constexpr (std::is_same_v<scale, bf16_scale>)
+                divisor = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
             if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, _mm512_maskz_cvtepi32_epi16(0xFFFF, _mm512_srli_epi32(rounded, 16)));
         }
         if (codes == nullptr) return nan;

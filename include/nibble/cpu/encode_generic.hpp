@@ -70,8 +70,8 @@ NIBBLE_INLINE void pack_32_nibbles(const std::uint32_t* c, std::byte* to) {
     if constexpr (has<Arch, sse2>) {
         const auto* v = reinterpret_cast<const __m128i*>(c);
         const auto bytes = [&](int i) __attribute__((always_inline)) {  // a byte of two codes in each 16-bit lane
-            const __m128i codes =
-                _mm_packus_epi16(_mm_packs_epi32(_mm_load_si128(v + i), _mm_load_si128(v + i + 1)), _mm_packs_epi32(_mm_load_si128(v + i + 2), _mm_load_si128(v + i + 3)));
+            const __m128i codes = _mm_packus_epi16(_mm_packs_epi32(_mm_load_si128(v + i), _mm_load_si128(v + i + 1)),
+                                                   _mm_packs_epi32(_mm_load_si128(v + i + 2), _mm_load_si128(v + i + 3)));
             return _mm_and_si128(_mm_or_si128(codes, _mm_srli_epi16(codes, 4)), _mm_set1_epi16(0xFF));
         };
         return _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi16(bytes(0), bytes(4)));

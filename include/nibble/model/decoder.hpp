@@ -65,8 +65,7 @@ struct decoder_sizes {
 [[nodiscard]] inline bool row_order_fits(config& c, std::uint64_t rows, std::uint64_t layers) {
     constexpr std::uint64_t most = 1 << 24;
     if (rows <= most && rows * layers <= most) return true;
-    c.problem("the query, key and value rows of all layers are more than " + std::to_string(most) +
-              " (num_attention_heads, head_dim, num_hidden_layers)");
+    c.problem("the query, key and value rows of all layers are more than " + std::to_string(most) + " (num_attention_heads, head_dim, num_hidden_layers)");
     return false;
 }
 
@@ -100,8 +99,7 @@ inline void llama_mlp(const block& layer, const decoder_sizes& d) { gated_mlp(la
 enum class norm_kind : std::uint8_t { rms, layer, rms_plus_one, without_parameters };
 
 inline void add_norm(const block& in, name_pair name, std::uint64_t width, norm_kind kind) {
-    if (kind != norm_kind::without_parameters)
-        in.norm(name, width, kind == norm_kind::layer).plus_one = kind == norm_kind::rms_plus_one;
+    if (kind != norm_kind::without_parameters) in.norm(name, width, kind == norm_kind::layer).plus_one = kind == norm_kind::rms_plus_one;
 }
 
 /// What a decoder is beside its attention and MLP.
@@ -109,8 +107,8 @@ struct decoder_style {
     norm_kind norm = norm_kind::rms;
     std::vector<const char*> layer_norms{"input_layernorm", "post_attention_layernorm"};
     bool lm_head = true;
-    bool open_vocab = false;          ///< MLC declares the vocabulary as a symbol (parameter::free_rows)
-    bool inv_freq_unused = false;     ///< the rotary frequencies of old checkpoints are in the explicit unused set
+    bool open_vocab = false;                ///< MLC declares the vocabulary as a symbol (parameter::free_rows)
+    bool inv_freq_unused = false;           ///< the rotary frequencies of old checkpoints are in the explicit unused set
     std::string mlc_prefix{}, hf_prefix{};  ///< before "model." and "lm_head."
     name_pair model = "model";
 };
@@ -123,8 +121,10 @@ template <class Attention, class Mlp>
     const block root(rows, style.mlc_prefix, style.hf_prefix);
     const block model = style.model.hf.empty() ? block(rows, root.mlc() + "model.", root.hf()) : root.in(style.model);
     const auto call = [&](const auto& part, const block& layer, std::uint64_t i) {
-        if constexpr (requires { part(layer, d, i); }) part(layer, d, i);
-        else part(layer, d);
+        if constexpr (requires { part(layer, d, i); })
+            part(layer, d, i);
+        else
+            part(layer, d);
     };
     model.embedding("embed_tokens", d.vocab, d.hidden).free_rows = style.open_vocab;
     for (std::uint64_t i = 0; i < d.layers; ++i) {

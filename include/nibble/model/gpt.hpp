@@ -14,8 +14,7 @@ inline std::vector<std::uint32_t> neox_row_order(std::uint64_t heads, std::uint6
     std::vector<std::uint32_t> order;
     for (std::uint64_t part = 0; part < 3; ++part)
         for (std::uint64_t head = 0; head < heads; ++head)
-            for (std::uint64_t i = 0; i < head_dim; ++i)
-                order.push_back(static_cast<std::uint32_t>((head * 3 + part) * head_dim + i));
+            for (std::uint64_t i = 0; i < head_dim; ++i) order.push_back(static_cast<std::uint32_t>((head * 3 + part) * head_dim + i));
     return order;
 }
 

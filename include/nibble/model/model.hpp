@@ -27,16 +27,16 @@ enum class role : std::uint8_t {
 
 /// One parameter of the MLC model: the rows of `sources` one after another, then changed as the flags say.
 struct parameter {
-    std::string name;  ///< MLC's name, with its ".weight" or ".bias"
-    shape dims;        ///< as MLC declares it
+    std::string name;                    ///< MLC's name, with its ".weight" or ".bias"
+    shape dims;                          ///< as MLC declares it
     std::vector<std::string> sources{};  ///< Hugging Face tensor names, concatenated on axis 0 (stacking is the same bytes)
     model::role kind = model::role::other;
-    bool transpose = false;  ///< the source is [K, N] (gpt2's Conv1D)
-    bool plus_one = false;   ///< one is added, in the source's own type (Gemma's norms)
-    bool keep_f32 = false;   ///< float32 whatever the model's type (gpt_neox's MLP biases)
+    bool transpose = false;                  ///< the source is [K, N] (gpt2's Conv1D)
+    bool plus_one = false;                   ///< one is added, in the source's own type (Gemma's norms)
+    bool keep_f32 = false;                   ///< float32 whatever the model's type (gpt_neox's MLP biases)
     std::vector<std::uint32_t> row_order{};  ///< row i of the result is row row_order[i] of the concatenation; empty: as is
-    bool plus_one_in_f32 = false;  ///< with plus_one: in float32 instead, rounded once to the model's type (Qwen 3.5's norms)
-    bool free_rows = false;        ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
+    bool plus_one_in_f32 = false;            ///< with plus_one: in float32 instead, rounded once to the model's type (Qwen 3.5's norms)
+    bool free_rows = false;                  ///< MLC leaves dims[0] (the vocabulary) open: what the source has is right, dims[0] is config.json's
 };
 
 /// All parameters in the order in which mlc_llm's loader maps them, and the source tensors that it leaves out on purpose.
@@ -94,9 +94,7 @@ public:
         return low;
     }
     /// The same, with a value for when the key is absent or null.
-    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) {
-        return has(key) ? integer(key, low) : fallback;
-    }
+    [[nodiscard]] std::uint64_t get(std::string_view key, std::uint64_t fallback, std::uint64_t low = 0) { return has(key) ? integer(key, low) : fallback; }
     /// The same, where 0 means absent too, as mlc_llm's own defaults do.
     [[nodiscard]] std::uint64_t get_nonzero(std::string_view key, std::uint64_t fallback) {
         const auto n = get(key, 0);
@@ -134,9 +132,7 @@ private:
     [[nodiscard]] static std::string shown(const json& v) {
         return v.is_structured() ? v.type_name() : v.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 60);
     }
-    [[nodiscard]] std::string named(std::string_view key) const {
-        return "\"" + (inner_.empty() ? std::string() : inner_ + ".") + std::string(key) + "\"";
-    }
+    [[nodiscard]] std::string named(std::string_view key) const { return "\"" + (inner_.empty() ? std::string() : inner_ + ".") + std::string(key) + "\""; }
 
     std::uint64_t integer(std::string_view key, std::uint64_t low) {
         const auto* v = find(key);

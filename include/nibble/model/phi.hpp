@@ -101,8 +101,7 @@ inline void phi3_vision_tower(const block& tower) {
         biased("layer_norm2", {hidden});
         biased("mlp.fc1", {intermediate, hidden});
         biased("mlp.fc2", {hidden, intermediate});
-        for (const auto* projection : {"k_proj", "out_proj", "q_proj", "v_proj"})
-            biased((std::string("self_attn.") + projection).c_str(), {hidden, hidden});
+        for (const auto* projection : {"k_proj", "out_proj", "q_proj", "v_proj"}) biased((std::string("self_attn.") + projection).c_str(), {hidden, hidden});
     }
     tower.tensor("embeddings.class_embedding", {hidden});
     tower.weight("embeddings.patch_embedding", {hidden, 3, patch, patch});

@@ -14,8 +14,10 @@ struct delta_net {
     std::uint64_t key_heads, value_heads, key_dim, value_dim, kernel;
 
     explicit delta_net(config& c)
-        : key_heads(c.get("linear_num_key_heads", 16, 1)), value_heads(c.get("linear_num_value_heads", 16, 1)),
-          key_dim(c.get("linear_key_head_dim", 128, 1)), value_dim(c.get("linear_value_head_dim", 128, 1)),
+        : key_heads(c.get("linear_num_key_heads", 16, 1)),
+          value_heads(c.get("linear_num_value_heads", 16, 1)),
+          key_dim(c.get("linear_key_head_dim", 128, 1)),
+          value_dim(c.get("linear_value_head_dim", 128, 1)),
           kernel(c.get("linear_conv_kernel_dim", 4, 1)) {}
 
     void operator()(const block& layer, const decoder_sizes& d) const {
@@ -55,8 +57,7 @@ inline mapping qwen3_5(config& c) {
     (void)c.divide("num_attention_heads by num_key_value_heads", d.heads, d.kv_heads);
     const auto interval = c.get("full_attention_interval", 4, 1);
     const detail::delta_net net(c);
-    if (c.flag("attention_bias", false))
-        c.problem("\"attention_bias\" is true: mlc_llm does not join the biases of q_proj, k_proj and v_proj");
+    if (c.flag("attention_bias", false)) c.problem("\"attention_bias\" is true: mlc_llm does not join the biases of q_proj, k_proj and v_proj");
 
     draft rows;
     const block root(rows), model = root.in({"model", "model.language_model"});
