@@ -56,7 +56,6 @@ COVERED_ELSEWHERE = [
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
-    ("source/folder.hpp", "convert/golden_test.cpp", "a checkpoint's folder is opened by each golden conversion"),
     ("cpu/simd.hpp", "cpu/encode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
     ("cpu/encode_*.hpp", "cpu/encode_test.cpp", "one verb's ways on different machines, all compared with the scalar law"),
     ("cpu/thresholds.hpp", "cpu/encode_test.cpp", "a step of one encoder, seen in its bytes"),

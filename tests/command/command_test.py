@@ -327,10 +327,12 @@ class Interrupted(Command):
         self.kill_and_run_again("--resume")
 
     def test_asked_to_stop(self):
-        slow = ("--shard-size", "1MiB", "--threads", "1", "--fit", "mse")
-        self.expect(run("convert", self.model, "-q", "q4f16_1", "-o", self.path("whole"), "--shard-size", "1MiB", "--fit", "mse"), DONE)
+        self.model = self.path("model")
+        write_model(self.model, hidden=256, intermediate=768, layers=4, vocab=6144)
+        slow = ("--shard-size", "64KiB", "--fit", "mse")
+        self.expect(self.convert("-o", self.path("whole"), *slow), DONE)
         for number, form in ((signal.SIGINT, []), (signal.SIGTERM, ["--json"])):
-            process = start("convert", self.model, "-q", "q4f16_1", "-o", self.out, *slow, *form)
+            process = start("convert", self.model, "-q", "q4f16_1", "-o", self.out, *slow, "--threads", "1", *form)
             journal = self.out + ".nibble-work/journal"
             deadline = time.monotonic() + 60
             while time.monotonic() < deadline and process.poll() is None:
@@ -352,10 +354,10 @@ class Interrupted(Command):
             else:
                 self.assertIn("nibble: error: interrupted; `--resume` goes on", stderr)
             self.assertFalse(os.path.exists(self.out))
-            resumed = json.loads(self.expect(self.convert("-o", self.out, *slow[:2], "--fit", "mse", "--resume", "--json"), DONE).stdout)
+            resumed = json.loads(self.expect(self.convert("-o", self.out, *slow, "--resume", "--json"), DONE).stdout)
             self.assertGreater(resumed["shards_kept"], 0)
             self.assertTrue(contents(self.out) == contents(self.path("whole")))
-            self.beside("out", "whole")
+            self.beside("model", "out", "whole")
             shutil.rmtree(self.out)
 
 

@@ -562,8 +562,9 @@ TEST_CASE("a source that changes during the run is noticed before anything is pu
     };
     for (const auto access : {file_access::map, file_access::read}) {
         for (const std::uint64_t shard_bytes : {std::uint64_t{2000}, shard::default_shard_bytes}) {  // in the middle; after the last stretch
-            for (const auto& [what, change] : changes) {
-                CAPTURE(what, shard_bytes);
+            for (const auto& row : changes) {
+                const auto& change = row.second;
+                CAPTURE(row.first, shard_bytes);
                 write_text(weights, original);
                 const auto plan = w.plan("q4f16_1", shard_bytes, access);
                 bool first = true;

@@ -355,9 +355,9 @@ TEST_CASE("flipped bytes never crash, and what is accepted holds the rules", "[s
     std::ofstream out(folder / "m", std::ios::binary);  // kept open: closing a truncated file may wait for the disk
     std::mt19937 random(7);
     std::size_t n_accepted = 0;
-    for (int i = 0; i < 20000; ++i) {
+    for (std::size_t i = 0; i < 20000; ++i) {
         auto bytes = whole;
-        for (unsigned flips = 1 + random() % 3; flips-- != 0;) bytes[random() % bytes.size()] = static_cast<char>(random());
+        for (auto flips = 1 + random() % 3; flips-- != 0;) bytes[random() % bytes.size()] = static_cast<char>(random());
         out.seekp(0).write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush();
         const auto got = read_header(folder / "m", both[i % 2]);
         if (!got) {

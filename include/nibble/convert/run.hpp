@@ -54,9 +54,9 @@ struct run_options {
     unsigned threads = 0;  ///< 0: as many as the machine has
     bool resume = false;   ///< keep the shards of an interrupted run whose md5 still holds
     bool overwrite = false;
-    bool legacy_index = true;                                        ///< write ndarray-cache.json beside tensor-cache.json, for WebLLM up to 0.2.79
-    std::optional<std::pair<std::size_t, std::size_t>> only_shards;  ///< first and last, both included: no index is written
-    std::function<void(const progress&)> on_progress;                ///< called from worker threads, one at a time
+    bool legacy_index = true;                                          ///< write ndarray-cache.json beside tensor-cache.json, for WebLLM up to 0.2.79
+    std::optional<std::pair<std::size_t, std::size_t>> only_shards{};  ///< first and last, both included: no index is written
+    std::function<void(const progress&)> on_progress{};                ///< called from worker threads, one at a time
     nonfinite_values_are nonfinite = nonfinite_values_are::kept;
     const std::atomic<bool>* cancelled = nullptr;  ///< asked now and then; once true, the run ends with errc::interrupted
 
@@ -211,6 +211,7 @@ struct work {
         std::array<std::size_t, lanes_per_thread> sizes{};
         for (std::size_t i = 0; i < lanes.size(); ++i) {
             auto& l = *lanes[i];
+            if (options.is_cancelled()) return fail(interrupted());
             auto n = l.stream.fill(l.buffer);
             if (!n) return pass(n);
             l.filled = *n;

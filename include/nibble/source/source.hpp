@@ -55,9 +55,9 @@ struct checkpoint {
 
 struct open_options {
     file_access access = file_access::map;
-    bool follow_links = false;   ///< allow symbolic links that leave the checkpoint's folder (a Hugging Face cache is allowed as it is)
-    std::string weights;         ///< one weight file to take instead of looking in the folder (mlc_llm's --source)
-    std::string weights_folder;  ///< the folder of the weights and their index, where it is not that of config.json
+    bool follow_links = false;     ///< allow symbolic links that leave the checkpoint's folder (a Hugging Face cache is allowed as it is)
+    std::string weights{};         ///< one weight file to take instead of looking in the folder (mlc_llm's --source)
+    std::string weights_folder{};  ///< the folder of the weights and their index, where it is not that of config.json
 };
 
 }  // namespace nibble::source
