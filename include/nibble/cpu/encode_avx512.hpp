@@ -63,24 +63,21 @@ struct avx512_encoder {
         }
     }
 
-    /// The largest magnitude of a group as bits of T, still spread over sixteen lanes.
-    NIBBLE_INLINE static __m512i largest_of_group(const std::byte* from) {
+    /// The magnitudes of a group as bits of T, folded to one vector that holds the largest.
+    NIBBLE_INLINE static __m512i magnitudes_of_group(const std::byte* from) {
         if constexpr (narrow) {
             const __m512i magnitude = _mm512_set1_epi16(0x7FFF);
-            __m512i x = _mm512_and_si512(_mm512_loadu_si512(from), magnitude);
-            if constexpr (group == 40) {
-                const __m512i rest = _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 64)));
-                x = _mm512_max_epu16(x, _mm512_and_si512(rest, magnitude));
-            }
-            return _mm512_and_si512(_mm512_max_epu16(x, _mm512_srli_epi32(x, 16)), _mm512_set1_epi32(0xFFFF));
+            const __m512i x = _mm512_and_si512(_mm512_loadu_si512(from), magnitude);
+            if constexpr (group == 32) return x;
+            const __m512i rest = _mm512_zextsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 64)));
+            return _mm512_max_epu16(x, _mm512_and_si512(rest, magnitude));
         } else {
             const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
-            __m512i x = _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(from), magnitude), _mm512_and_si512(_mm512_loadu_si512(from + 64), magnitude));
-            if constexpr (group == 40) {
-                const __m512i rest = _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 128)));
-                x = _mm512_max_epi32(x, _mm512_and_si512(rest, magnitude));
-            }
-            return x;
+            const __m512i x =
+                _mm512_max_epi32(_mm512_and_si512(_mm512_loadu_si512(from), magnitude), _mm512_and_si512(_mm512_loadu_si512(from + 64), magnitude));
+            if constexpr (group == 32) return x;
+            const __m512i rest = _mm512_zextsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + 128)));
+            return _mm512_max_epi32(x, _mm512_and_si512(rest, magnitude));
         }
     }
     NIBBLE_INLINE static __m512i max_of_pairs(__m512i a, __m512i b) { return _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
@@ -89,12 +86,43 @@ struct avx512_encoder {
     NIBBLE_INLINE static __m512i max_of_blocks(__m512i a, __m512i b) {
         return _mm512_max_epi32(_mm512_shuffle_i32x4(a, b, low), _mm512_shuffle_i32x4(a, b, high));
     }
-    /// The largest magnitudes of four groups: one per lane of each 128 bits, still to be folded over the four of those.
-    NIBBLE_INLINE static __m512i largest_of_four(const std::byte* from, std::size_t first, std::size_t last) {
+    /// The largest magnitudes of four groups, or of eight of 16-bit numbers: one per lane of each 128 bits, still to be folded over
+    /// the four of those.
+    NIBBLE_INLINE static __m512i largest_of_some(const std::byte* from, std::size_t first, std::size_t last) {
         const auto at = [&](std::size_t i) __attribute__((always_inline)) {
-            return largest_of_group(from + (first + i < last ? first + i : last) * group_bytes);
+            return magnitudes_of_group(from + (first + i < last ? first + i : last) * group_bytes);
         };
-        return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
+        if constexpr (narrow) {
+            const auto two = [&](std::size_t i) __attribute__((always_inline)) {
+                const __m512i a = at(i);
+                const __m512i b = at(i + 1);
+                return _mm512_max_epu16(_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b));
+            };
+            const auto four = [&](std::size_t i) __attribute__((always_inline)) {
+                const __m512i a = two(i);
+                const __m512i b = two(i + 2);
+                return _mm512_max_epu16(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            };
+            const __m512i a = four(0);
+            const __m512i b = four(4);
+            return _mm512_max_epu16(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        } else {
+            return max_of_quads(max_of_pairs(at(0), at(1)), max_of_pairs(at(2), at(3)));
+        }
+    }
+    /// The largest magnitudes of sixteen groups as bits of T in 32-bit lanes; groups beyond `last` count as that one.
+    NIBBLE_INLINE static __m512i largest_of_sixteen(const std::byte* from, std::size_t last) {
+        if constexpr (narrow) {
+            const __m512i a = largest_of_some(from, 0, last);
+            const __m512i b = largest_of_some(from, 8, last);
+            const __m512i two = _mm512_max_epu16(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+            const __m512i one = _mm512_max_epu16(two, _mm512_shuffle_i32x4(two, two, 0xB1));
+            return _mm512_cvtepu16_epi32(_mm512_castsi512_si256(_mm512_shuffle_i32x4(one, one, 0x08)));
+        } else {
+            const __m512i low = max_of_blocks<0x44, 0xEE>(largest_of_some(from, 0, last), largest_of_some(from, 4, last));
+            const __m512i high = max_of_blocks<0x44, 0xEE>(largest_of_some(from, 8, last), largest_of_some(from, 12, last));
+            return max_of_blocks<0x88, 0xDD>(low, high);
+        }
     }
 
     /// Bits that values lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
@@ -269,9 +297,7 @@ struct avx512_encoder {
     /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
     NIBBLE_INLINE static unsigned encode_block(const std::byte* from, std::size_t n, std::byte* codes, std::byte* scales, rounding r) {
         const std::size_t last = n - 1;
-        const __m512i halves_low = max_of_blocks<0x44, 0xEE>(largest_of_four(from, 0, last), largest_of_four(from, 4, last));
-        const __m512i halves_high = max_of_blocks<0x44, 0xEE>(largest_of_four(from, 8, last), largest_of_four(from, 12, last));
-        const __m512i top_bits = max_of_blocks<0x88, 0xDD>(halves_low, halves_high);
+        const __m512i top_bits = largest_of_sixteen(from, last);
 
         const auto groups = static_cast<__mmask16>((1u << n) - 1);
         constexpr int infinity = std::is_same_v<T, float> ? 0x7F800000 : std::is_same_v<T, bf16> ? 0x7F80 : 0x7C00;
