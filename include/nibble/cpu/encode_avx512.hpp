@@ -19,6 +19,7 @@ struct avx512_encoder {
     static constexpr std::size_t packed_at_once = group == 32 ? 4 : 2;  ///< groups whose codes are packed together
     static constexpr std::size_t vectors = packed_at_once * group / 16;
     static constexpr bool narrow = sizeof(T) == 2;
+    static constexpr bool in_pairs = std::is_same_v<T, bf16> && group == 32;
 
     NIBBLE_INLINE static __m512 round_to_f16(__m512 x) {
         return _mm512_cvtph_ps(_mm512_maskz_cvtps_ph(0xFFFF, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -152,6 +153,13 @@ struct avx512_encoder {
                                                                 4, 12, 20, 28, 5, 13, 21, 29, 6, 14, 22, 30, 7, 15, 23, 31};
         return _mm512_permutexvar_epi16(_mm512_load_si512(order), _mm512_packus_epi16(bytes(0), bytes(4)));
     }
+    /// The same where even vectors hold the codes of even values, odd vectors those of the odd values beside them.
+    NIBBLE_INLINE static __m512i pack_pairs(const __m512i* c) {
+        const auto bytes = [&](int group) __attribute__((always_inline)) { return _mm512_or_si512(c[2 * group], _mm512_slli_epi32(c[2 * group + 1], 4)); };
+        const __m512i packed = _mm512_packus_epi16(_mm512_packs_epi32(bytes(0), bytes(1)), _mm512_packs_epi32(bytes(2), bytes(3)));
+        // Each 128 bits now have one word of every group.
+        return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
+    }
     /// 5 x 16 codes of two groups as 32 bytes: words of ten codes of three bits.
     NIBBLE_INLINE static __m256i pack_threes(const __m512i* c) {
         const __m512i eight = _mm512_set1_epi16(0x0801);
@@ -203,7 +211,14 @@ struct avx512_encoder {
         }
 #pragma GCC unroll 8
         for (std::size_t v = 0; v < vectors; ++v) {
-            const __m512 w = load(from + 16 * v * sizeof(T));
+            __m512 w;
+            if constexpr (in_pairs) {
+                // The even values of a group are one vector, the odd ones the next: f32 is bf16 and a half of zeros.
+                const __m512i pairs = _mm512_loadu_si512(from + v / 2 * group_bytes);
+                w = _mm512_castsi512_ps(v % 2 == 0 ? _mm512_slli_epi32(pairs, 16) : _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+            } else {
+                w = load(from + 16 * v * sizeof(T));
+            }
             if constexpr (by_thresholds<C>) {
                 const std::size_t first = 16 * v / group;
                 const std::size_t last = (16 * v + 15) / group;
@@ -222,7 +237,9 @@ struct avx512_encoder {
                     c[v] = codes_by_division(cast, spread(divisors, v), r);
             }
         }
-        if constexpr (group == 32) {
+        if constexpr (in_pairs) {
+            _mm512_storeu_si512(codes, pack_pairs(c));
+        } else if constexpr (group == 32) {
             _mm512_storeu_si512(codes, pack_nibbles(c));
         } else {
             _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), pack_threes(c));
