@@ -19,11 +19,14 @@ std::atomic<std::size_t> largest_allocation{0};
 }
 
 // Counts the largest single allocation of this program.
-void* operator new(std::size_t n) {
+void* operator new(std::size_t n, const std::nothrow_t&) noexcept {
     std::size_t seen = largest_allocation.load();
     while (n > seen && !largest_allocation.compare_exchange_weak(seen, n)) {
     }
-    if (void* p = std::malloc(n != 0 ? n : 1)) return p;
+    return std::malloc(n != 0 ? n : 1);
+}
+void* operator new(std::size_t n) {
+    if (void* p = operator new(n, std::nothrow)) return p;
     throw std::bad_alloc();
 }
 void operator delete(void* p) noexcept { std::free(p); }
