@@ -79,7 +79,7 @@ void add_inspect(CLI::App& app, context& shared) {
             print_json(to_json(*report));
         else if (!shared.quiet)
             print(*report);
-        if (!shared.quiet) {
+        if (!shared.quiet && !shared.json) {  // the document has them
             for (const auto& note : report->notes) print_note(note);
             for (const auto& w : report->warnings) print_note(w.message());
         }

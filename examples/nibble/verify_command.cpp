@@ -136,7 +136,7 @@ void add_verify(CLI::App& app, context& shared) {
             print_json(to_json(*report, options.exact));
         else if (!shared.quiet)
             print(*report, options.exact);
-        if (!shared.quiet) {
+        if (!shared.quiet && !shared.json) {  // the document has them
             if (report->source) {
                 for (const auto& note : report->source->notes) print_note(note);
             }
