@@ -97,6 +97,7 @@ std::optional<typename C::scale::type> least_squares_scale(const float* w, std::
         const double low = i + 1 < count ? steps[i + 1].at : lowest;
         if (low == high) continue;
         const double vertex = std::clamp(b / c2, low, high);
+        if (squares - 2 * vertex * b + vertex * vertex * c2 > best_error * (1 + 1e-9)) continue;  // no scale of this segment can win
         const stored near = C::scale::stored(static_cast<float>(vertex));
         consider(near);
         consider(neighbour(near, -1));
