@@ -69,17 +69,12 @@ void add_diff(CLI::App& app, context& shared) {
     shared.add_flags(*sub);
     sub->callback([a, &shared] {
         auto report = convert::diff(a->first, a->second);
-        if (!report) {
-            if (shared.json) print_json({{"problems", command::to_json(error_list{report.error()})}});
-            print_error(report.error());
-            shared.exit_code = exit_refused;
-            return;
-        }
+        if (!report) return print_failure(shared, report.error());
         if (shared.json)
             print_json(to_json(*report));
         else if (!shared.quiet)
             print(*report);
-        for (const auto& p : report->problems) print_error(p);
+        print_remarks(shared, {}, {}, report->problems);
         if (!report->same_values()) shared.exit_code = exit_refused;
     });
 }

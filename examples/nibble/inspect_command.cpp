@@ -69,21 +69,12 @@ void add_inspect(CLI::App& app, context& shared) {
     shared.add_flags(*sub);
     sub->callback([a, &shared] {
         auto report = convert::inspect(a->path, a->open);
-        if (!report) {
-            if (shared.json) print_json({{"problems", command::to_json(error_list{report.error()})}});
-            print_error(report.error());
-            shared.exit_code = exit_refused;
-            return;
-        }
+        if (!report) return print_failure(shared, report.error());
         if (shared.json)
             print_json(to_json(*report));
         else if (!shared.quiet)
             print(*report);
-        if (!shared.quiet && !shared.json) {  // the document has them
-            for (const auto& note : report->notes) print_note(note);
-            for (const auto& w : report->warnings) print_note(w.message());
-        }
-        for (const auto& p : report->problems) print_error(p);
+        print_remarks(shared, report->notes, report->warnings, report->problems);
         if (!report->problems.empty()) shared.exit_code = exit_refused;
     });
 }

@@ -9,6 +9,7 @@
 
 #include <unistd.h>
 
+#include "commands.hpp"
 #include "nibble/core/json.hpp"
 #include "nibble/core/result.hpp"
 
@@ -60,6 +61,23 @@ inline void print_note(const std::string& text) { std::fprintf(stderr, "nibble: 
 
 /// Bytes that are not UTF-8 (a file's name, say) are replaced, never thrown about.
 inline void print_json(const json& j) { std::printf("%s\n", j.dump(2, ' ', false, json::error_handler_t::replace).c_str()); }
+
+/// Ends a subcommand that could not make its report. `document` is what its JSON says beside the problem.
+inline void print_failure(context& shared, const error& e, json document = json::object()) {
+    document["problems"] = to_json(error_list{e});
+    if (shared.json) print_json(document);
+    print_error(e);
+    shared.exit_code = exit_refused;
+}
+
+/// Prints a report's notes and warnings where they are not in a JSON document, and its problems in any case.
+inline void print_remarks(const context& shared, const std::vector<std::string>& notes, const error_list& warnings, const error_list& problems) {
+    if (!shared.quiet && !shared.json) {
+        for (const auto& note : notes) print_note(note);
+        for (const auto& w : warnings) print_note(w.message());
+    }
+    for (const auto& p : problems) print_error(p);
+}
 
 /// Rows of text in columns; the first column is aligned to the left, the others to the right.
 class table {

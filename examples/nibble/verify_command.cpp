@@ -126,23 +126,12 @@ void add_verify(CLI::App& app, context& shared) {
         options.on_progress = [&](std::uint64_t done, std::uint64_t total) { line.show(done, total); };
         auto report = convert::verify(a->folder, a->source, options);
         line.clear();
-        if (!report) {
-            if (shared.json) print_json({{"good", false}, {"problems", command::to_json(error_list{report.error()})}});
-            print_error(report.error());
-            shared.exit_code = exit_refused;
-            return;
-        }
+        if (!report) return print_failure(shared, report.error(), {{"good", false}});
         if (shared.json)
             print_json(to_json(*report, options.exact));
         else if (!shared.quiet)
             print(*report, options.exact);
-        if (!shared.quiet && !shared.json) {  // the document has them
-            if (report->source) {
-                for (const auto& note : report->source->notes) print_note(note);
-            }
-            for (const auto& w : report->warnings) print_note(w.message());
-        }
-        for (const auto& p : report->problems) print_error(p);
+        print_remarks(shared, report->source ? report->source->notes : std::vector<std::string>{}, report->warnings, report->problems);
         if (!report->good()) shared.exit_code = exit_refused;
     });
 }

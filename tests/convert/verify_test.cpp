@@ -3,24 +3,16 @@
 
 #include "nibble/convert/run.hpp"
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 #include "support/tiny_llama.hpp"
 
 using namespace nibble;
+using test::all;
+using test::has;
 using test::temp_folder;
 using test::tiny_llama;
 
 namespace {
-
-std::string all(const error_list& errors) {
-    std::string text;
-    for (const auto& e : errors) text += e.message() + "\n";
-    return text;
-}
-bool has(const std::string& text, std::string_view part) {
-    if (text.find(part) != text.npos) return true;
-    UNSCOPED_INFO("not found: " << part << "\nin: " << text);
-    return false;
-}
 
 /// A model and the folder that is made of it.
 struct converted {

@@ -4,9 +4,12 @@
 #include <random>
 
 #include "support/catch.hpp"
+#include "support/errors.hpp"
 #include "support/files.hpp"
 
 using namespace nibble;
+using test::all;
+using test::has;
 using test::temp_folder;
 using test::write_text;
 
@@ -53,17 +56,6 @@ struct small_folder {
         return shard::open_folder(home.path().string(), {.access = access});
     }
 };
-
-std::string all(const error_list& errors) {
-    std::string text;
-    for (const auto& e : errors) text += e.message() + "\n";
-    return text;
-}
-bool has(const std::string& text, std::string_view part) {
-    if (text.find(part) != text.npos) return true;
-    UNSCOPED_INFO("not found: " << part << "\nin: " << text);
-    return false;
-}
 
 }  // namespace
 

@@ -99,14 +99,6 @@ public:
                           "wait until its download or copy is complete, then run again"});
     }
 
-    /// Tells the kernel that a mapped range will be read soon.
-    void will_need(std::uint64_t offset, std::uint64_t n) const {
-        if (map_ == nullptr || !in_range(offset, n, size_) || n == 0) return;
-        const std::uint64_t page = 4095;
-        const std::uint64_t begin = offset & ~page;
-        ::madvise(const_cast<std::byte*>(map_ + begin), offset + n - begin, MADV_WILLNEED);
-    }
-
 private:
     file(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
 

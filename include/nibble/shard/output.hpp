@@ -95,13 +95,6 @@ public:
         return {};
     }
 
-    /// Asks the kernel to begin writing back, so that the sync at the end finds little left to do.
-    void start_writeback() {
-#ifdef __linux__
-        (void)::sync_file_range(fd_.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
-#endif
-    }
-
     /// Syncs the content and gives the file its name.
     [[nodiscard]] result<void> finish() {
         if (::fsync(fd_.get()) != 0) return fail(detail::advised(system_error("sync", final_.string())));
