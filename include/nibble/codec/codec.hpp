@@ -52,11 +52,24 @@ struct kn {
     static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t) { return j * n_rows + n; }
 };
 
+/// Layout of R rows side by side: element j of rows 0 to R - 1, then element j + 1 of the same rows, and so on; then the next R rows
+/// (fewer at the end). Not on disk anywhere: it is what kernels read fastest, and cpu/repack.hpp makes it.
+template <std::size_t R>
+struct interleaved {
+    static constexpr bool transposed = false;
+    static constexpr std::size_t rows = R;
+    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t n_columns) {
+        const std::uint64_t first = n - n % R;
+        const std::uint64_t width = n_rows - first < R ? n_rows - first : R;
+        return first * n_columns + j * width + n % R;
+    }
+};
+
 /// A codec can at least decode. Its members:
 ///   group            values that are stored together, along K
 ///   block            tuple of one std::array per plane: what one group is stored as
 ///   planes           std::array<plane, n>, in the order of the block's arrays
-///   layout           nk or kn: where element j of row n of a plane lies
+///   layout           nk, kn or interleaved<R>: where element j of row n of a plane lies
 ///   decode(b, out)   writes `group` floats
 template <class C>
 concept codec = requires(const typename C::block& b, float* out) {

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// Products of a matrix with one vector on AVX-512 VNNI: codes times signed bytes of the activations, straight from the words on disk.
+// Included by gemv.hpp.
+
+#include "nibble/cpu/activations.hpp"
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+
+namespace nibble::cpu::detail {
+
+/// Part p of sixteen words: four codes a word, one a byte.
+template <class Arch, class C, std::size_t p>
+NIBBLE_INLINE __m512i codes_of(__m512i words) {
+    constexpr std::size_t bits = C::packing::bits;
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(C::packing::mask));
+    if constexpr (bits == 8) {
+        return words;
+    } else if constexpr (bits * C::packing::per_word == 32) {
+        if constexpr (p == 0) return _mm512_and_si512(words, mask);
+        return _mm512_and_si512(_mm512_srli_epi32(words, bits * p), mask);
+    } else {
+        // Codes that cross bytes: each byte of the result is eight bits of its 64 from anywhere.
+        struct places {
+            alignas(64) std::uint8_t of[64]{};
+            constexpr places() {
+                for (std::size_t i = 0; i < 64; ++i) of[i] = static_cast<std::uint8_t>(i / 4 % 2 * 32 + (4 * p + i % 4) * bits % 32);
+            }
+        };
+        static constexpr places order;
+        return _mm512_and_si512(_mm512_multishift_epi64_epi8(_mm512_load_si512(order.of), words), mask);
+    }
+}
+
+/// The products of a run's four words with the activations at x, [j][part][digit] vectors `step` bytes apart, plus the correction: exact
+/// sums in each lane. `load` gives a vector of activations: sixteen runs of one row, or one run for all lanes.
+template <class Arch, class C, std::size_t digits, class Words, class Load>
+NIBBLE_INLINE __m512i run_products(Words words, const std::byte* x, __m512i correction, Load load) {
+    using r = runs<C>;
+    __m512i sum[digits];
+    for (std::size_t d = 0; d + 1 < digits; ++d) sum[d] = _mm512_setzero_si512();
+    sum[digits - 1] = correction;
+    [[maybe_unused]] __m512i second = _mm512_setzero_si512();  // two chains where there is but one digit
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < r::words; ++j) {
+        const __m512i w = words(j);
+        nibble::detail::for_each_index(
+            [&](auto p) __attribute__((always_inline)) {
+                const __m512i codes = codes_of<Arch, C, p.value>(w);
+                const std::byte* at = x + (j * r::parts + p.value) * digits * 64;
+                if constexpr (digits == 1 && p.value % 2 == 1) {
+                    second = _mm512_dpbusd_epi32(second, codes, load(at));
+                } else {
+#pragma GCC unroll 3
+                    for (std::size_t d = 0; d < digits; ++d) sum[d] = _mm512_dpbusd_epi32(sum[d], codes, load(at + d * 64));
+                }
+            },
+            std::make_index_sequence<r::parts>{});
+    }
+    if constexpr (digits == 1) return _mm512_add_epi32(sum[0], second);
+    __m512i all = sum[0];
+#pragma GCC unroll 3
+    for (std::size_t d = 1; d < digits; ++d) all = _mm512_add_epi32(_mm512_slli_epi32(all, 8), sum[d]);
+    return all;
+}
+
+/// n <= 16 stored scales, as f32.
+template <class Arch, class Stored>
+NIBBLE_INLINE __m512 load_scales(const std::byte* from, __mmask16 m) {
+    if constexpr (std::is_same_v<Stored, float>) {
+        return _mm512_maskz_loadu_ps(m, from);
+    } else {
+        const __m256i h = _mm256_maskz_loadu_epi16(m, from);
+        if constexpr (std::is_same_v<Stored, f16>) return _mm512_cvtph_ps(h);
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+    }
+}
+
+/// Rows n, n + apart, ... of a matrix in layout nk, `rows` of them.
+template <class Arch, class C, std::size_t digits, std::size_t rows>
+NIBBLE_INLINE void gemv_rows_by_bytes(const matrix& w, const std::byte* x, std::uint64_t n, std::uint64_t apart, float* y) {
+    using r = runs<C>;
+    using stored = scale_type<C>;
+    const std::uint64_t n_groups = groups_of<C>(w.k);
+    const std::uint64_t n_words = n_groups * group_words<C>;
+    const std::byte* codes = w.planes[0] + n * n_words * 4;
+    const std::byte* scales = w.planes[1] + n * n_groups * sizeof(stored);
+    // Lane l has run 4 (l % 4) + l / 4, and the scale of that run's group.
+    struct lane_groups {
+        alignas(64) std::uint32_t of[16]{};
+        constexpr lane_groups() {
+            for (std::size_t l = 0; l < 16; ++l) of[l] = static_cast<std::uint32_t>(r::of_lane(l) / r::per_group);
+        }
+    };
+    static constexpr lane_groups order;
+    const __m512i to_lanes = _mm512_load_si512(order.of);
+    __m512 sum[rows];
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < rows; ++i) sum[i] = _mm512_setzero_ps();
+    const auto block = [&](std::uint64_t b, auto whole) __attribute__((always_inline)) {
+        const std::byte* at = x + b * byte_block_bytes<C, digits>;
+        const std::byte* rest = at + r::words * r::parts * digits * 64;
+        const __m512i correction = _mm512_load_si512(rest);
+        const __m512 of_activations = _mm512_load_ps(rest + 64);
+        __mmask16 present[4] = {0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF};
+        auto present_groups = static_cast<__mmask16>((1u << r::block_groups) - 1);
+        if constexpr (!decltype(whole)::value) {
+            const std::uint64_t left = n_words - b * 64;
+            for (std::size_t v = 0; v < 4; ++v) {
+                present[v] = static_cast<__mmask16>(left >= 16 * (v + 1) ? 0xFFFFu : left <= 16 * v ? 0u : (1u << (left - 16 * v)) - 1);
+            }
+            present_groups = static_cast<__mmask16>((1u << (left / group_words<C>)) - 1);
+        }
+        __m512i words[rows][4];
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < rows; ++i) {
+            const std::byte* from = codes + i * apart * n_words * 4 + b * 256;
+#pragma GCC unroll 4
+            for (std::size_t v = 0; v < 4; ++v) {
+                words[i][v] = decltype(whole)::value ? _mm512_loadu_si512(from + 64 * v) : _mm512_maskz_loadu_epi32(present[v], from + 64 * v);
+            }
+            transpose_runs<Arch>(words[i]);
+        }
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < rows; ++i) {
+            const __m512i products = run_products<Arch, C, digits>(
+                [&](std::size_t j) __attribute__((always_inline)) { return words[i][j]; }, at, correction,
+                [](const std::byte* v) __attribute__((always_inline)) { return _mm512_load_si512(v); });
+            const __m512 of_weights = load_scales<Arch, stored>(scales + (i * apart * n_groups + b * r::block_groups) * sizeof(stored), present_groups);
+            sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(_mm512_permutexvar_ps(to_lanes, of_weights), of_activations), sum[i]);
+        }
+    };
+    std::uint64_t b = 0;
+    for (; (b + 1) * 64 <= n_words; ++b) block(b, std::true_type{});
+    if (b * 64 < n_words) block(b, std::false_type{});
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < rows; ++i) y[n + i * apart] = _mm512_reduce_add_ps(sum[i]);
+}
+
+/// Layout nk. The rows are taken as a few streams far apart, each linear: a processor's prefetcher follows those, but not rows
+/// beside each other taken in step, which are jumps for it.
+template <class Arch, class C, std::size_t digits>
+NIBBLE_INLINE void gemv_nk_by_bytes(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y) {
+    constexpr std::size_t streams = 2;
+    const std::uint64_t part = (last - first) / streams;
+    for (std::uint64_t n = first; n < first + part; ++n) gemv_rows_by_bytes<Arch, C, digits, streams>(w, x, n, part, y);
+    for (std::uint64_t n = first + streams * part; n < last; ++n) gemv_rows_by_bytes<Arch, C, digits, 1>(w, x, n, 0, y);
+}
+
+/// The product of one run of up to 16 columns (rows of the weights that lie side by side): words `stride` bytes apart.
+template <class Arch, class C, std::size_t digits>
+NIBBLE_INLINE __m512 column_run(const std::byte* words, std::uint64_t stride, const std::byte* scales, __mmask16 present, const std::byte* block,
+                                std::size_t run) {
+    using r = runs<C>;
+    const std::size_t lane = r::of_lane(run) * 4;
+    const std::byte* rest = block + r::words * r::parts * digits * 64 + lane;
+    const auto spread = [](const std::byte* from) __attribute__((always_inline)) {
+        std::int32_t v;
+        std::memcpy(&v, from, 4);
+        return _mm512_set1_epi32(v);
+    };
+    const __m512i products = run_products<Arch, C, digits>(
+        [&](std::size_t j) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi32(present, words + j * stride); }, block + lane, spread(rest),
+        spread);
+    const __m512 scale = _mm512_mul_ps(load_scales<Arch, scale_type<C>>(scales, present), _mm512_castsi512_ps(spread(rest + 64)));
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(products), scale);
+}
+
+/// Layouts in which a word's neighbours belong to other rows: kn, and interleaved by 16.
+template <class Arch, class C, std::size_t digits>
+NIBBLE_INLINE void gemv_columns_by_bytes(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y) {
+    using r = runs<C>;
+    using stored = scale_type<C>;
+    const std::uint64_t n_groups = groups_of<C>(w.k);
+    const std::uint64_t n_words = n_groups * group_words<C>;
+    constexpr std::size_t interleaved_rows = rows_interleaved<typename C::layout>;
+    constexpr std::size_t at_once = 512;  // so that each row of a KN matrix is read by half pages
+    for (std::uint64_t n = first; n < last;) {
+        std::uint64_t width = w.n;
+        std::uint64_t columns = last - n;
+        const std::byte* codes = w.planes[0] + n * 4;
+        const std::byte* scales = w.planes[1] + n * sizeof(stored);
+        if constexpr (interleaved_rows != 0) {
+            const std::uint64_t tile = n - n % interleaved_rows;
+            width = w.n - tile < interleaved_rows ? w.n - tile : interleaved_rows;
+            columns = columns < tile + width - n ? columns : tile + width - n;
+            codes = w.planes[0] + (tile * n_words + n % interleaved_rows) * 4;
+            scales = w.planes[1] + (tile * n_groups + n % interleaved_rows) * sizeof(stored);
+        }
+        if (columns > at_once) columns = at_once;
+        const std::uint64_t n_runs = n_words / r::words;
+        const auto run = [&](std::uint64_t i, std::uint64_t c) __attribute__((always_inline)) {
+            const auto m = static_cast<__mmask16>(columns - c >= 16 ? 0xFFFFu : (1u << (columns - c)) - 1);
+            return column_run<Arch, C, digits>(codes + (i * r::words * width + c) * 4, width * 4, scales + (i / r::per_group * width + c) * sizeof(stored), m,
+                                               x + i / 16 * byte_block_bytes<C, digits>, static_cast<std::size_t>(i % 16));
+        };
+        if (columns <= 16) {
+            __m512 sum = _mm512_setzero_ps();
+            for (std::uint64_t i = 0; i < n_runs; ++i) sum = _mm512_add_ps(sum, run(i, 0));
+            _mm512_mask_storeu_ps(y + n, static_cast<__mmask16>((1u << columns) - 1), sum);
+        } else {
+            alignas(64) float sums[at_once] = {};
+            for (std::uint64_t i = 0; i < n_runs; ++i) {
+                for (std::uint64_t c = 0; c < columns; c += 16) _mm512_store_ps(sums + c, _mm512_add_ps(_mm512_load_ps(sums + c), run(i, c)));
+            }
+            std::memcpy(y + n, sums, columns * sizeof(float));
+        }
+        n += columns;
+    }
+}
+
+template <class Arch, class C, std::size_t digits>
+NIBBLE_INLINE void gemv_by_bytes(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y) {
+    if constexpr (std::is_same_v<typename C::layout, nk>) {
+        gemv_nk_by_bytes<Arch, C, digits>(w, x, first, last, y);
+    } else {
+        gemv_columns_by_bytes<Arch, C, digits>(w, x, first, last, y);
+    }
+}
+
+}  // namespace nibble::cpu::detail
+
+#endif

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// What the products (gemv.hpp, gemm.hpp) are given: a matrix of weights as it is stored, and the arithmetic that the caller chose.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include "nibble/codec/affine.hpp"
+#include "nibble/codec/plain.hpp"
+#include "nibble/cpu/simd.hpp"
+
+namespace nibble::cpu {
+
+/// Arithmetic: f32 activations, f32 accumulation. Within 1e-6 of f64 in the 2-norm. Where an architecture multiplies bytes fastest, an
+/// activation is taken as three signed bytes, 24 bits below the largest of its group: sums within a group are then exact, and
+/// an activation is off by at most 2^-23 of the largest magnitude of its group.
+struct exact {
+    static constexpr const char* name = "exact";
+};
+/// Arithmetic: activations are rounded to int8 by groups (the codec's: 32 for 4 bits, 40 for 3), each with an f32 scale, max|x| / 127; sums
+/// within a group are exact integers. An activation is off by at most 1/254 of the largest magnitude of its group: for normally
+/// distributed activations about 5e-3 of a result, in the 2-norm.
+struct int8 {
+    static constexpr const char* name = "int8";
+};
+
+/// Weights [N, K] as a codec stores them: where its planes begin, in the codec's order. The bytes may be those of a mapped shard; no
+/// alignment is needed, though 64 bytes are faster.
+struct matrix {
+    std::array<const std::byte*, 4> planes{};
+    std::uint64_t n = 0;
+    std::uint64_t k = 0;
+};
+
+namespace detail {
+
+template <class C>
+inline constexpr bool is_pass_through = false;
+template <class T>
+inline constexpr bool is_pass_through<plain<T>> = true;
+
+template <class Layout>
+inline constexpr std::size_t rows_interleaved = 0;
+template <std::size_t R>
+inline constexpr std::size_t rows_interleaved<interleaved<R>> = R;
+
+/// The same codec in another layout.
+template <class C, class Layout>
+struct relayout;
+template <class Packing, class Scale, class Bias, std::size_t Group, class From, class To>
+struct relayout<affine<Packing, Scale, Bias, Group, From>, To> {
+    using type = affine<Packing, Scale, Bias, Group, To>;
+};
+
+/// Codecs whose codes lie in u32 words, a whole number of words a group, with one scale in a second plane: what vectors can take apart.
+template <class C>
+concept word_coded = formulaic<C> && std::tuple_size_v<typename C::block>
+== 2 && std::is_same_v<typename C::packing::word, std::uint32_t>&& C::group % C::packing::per_word == 0 &&
+    std::tuple_size_v<std::tuple_element_t<1, typename C::block>> == 1 &&
+    (std::is_same_v<typename C::layout, nk> || std::is_same_v<typename C::layout, kn> || rows_interleaved<typename C::layout> != 0);
+
+template <class C>
+inline constexpr std::size_t group_words = C::group / C::packing::per_word;
+template <class C>
+using scale_type = nibble::detail::plane_element<typename C::block, 1>;
+
+/// Where the values of 4 * 16 words lie when a vector of 16 lanes holds word j of 16 runs of 4 words: the unit in which integer products go
+/// along K. A run is a group or a whole part of one, so that a lane has one scale.
+template <class C>
+struct runs {
+    static constexpr std::size_t words = 4;                               ///< of a run
+    static constexpr std::size_t values = words * C::packing::per_word;   ///< of a run
+    static constexpr std::size_t block_values = 16 * values;              ///< of 16 runs
+    static constexpr std::size_t parts = (C::packing::per_word + 3) / 4;  ///< quadruples of codes in a word
+    static constexpr std::size_t per_group = group_words<C> / words;
+    static constexpr std::size_t block_groups = 16 / (per_group == 0 ? 1 : per_group);
+    /// A run's place among the 16 when words of a row are transposed four by four: lane l has run `of_lane(l)`, and the other way round.
+    static constexpr std::size_t of_lane(std::size_t l) { return l % 4 * 4 + l / 4; }
+    /// The code in byte b of part p of a word: 8-bit codes as they lie; 4-bit and 2-bit ones by shift and mask; else in order.
+    static constexpr std::size_t code(std::size_t part, std::size_t b) {
+        return 32 % C::packing::bits == 0 && C::packing::per_word * C::packing::bits == 32 ? b * (8 / C::packing::bits) + part : 4 * part + b;
+    }
+};
+
+/// Codecs whose products can be taken by multiplying bytes: unsigned codes with a constant zero point.
+template <class C>
+concept byte_coded = word_coded<C> && requires {
+    C::zero_code;
+    requires C::packing::bits <= 8 && C::packing::bits != 5 && C::packing::bits != 6 && C::packing::bits != 7;
+    requires group_words<C>
+    % runs<C>::words == 0 && 16 % (group_words<C> / runs<C>::words) == 0;
+};
+
+/// Values of a row, padded to whole blocks of any kernel.
+template <class C>
+[[nodiscard]] constexpr std::uint64_t padded_k(std::uint64_t k) {
+    if constexpr (word_coded<C>) {
+        return (k + 64 * C::packing::per_word - 1) / (64 * C::packing::per_word) * (64 * C::packing::per_word);
+    } else {
+        return (k + 63) / 64 * 64;
+    }
+}
+
+}  // namespace detail
+
+/// Bytes that `prepare` writes for m rows of k activations; the place must be aligned to 64 bytes.
+template <class C>
+[[nodiscard]] constexpr std::uint64_t prepared_bytes(std::uint64_t m, std::uint64_t k) {
+    return m * detail::padded_k<C>(k) * sizeof(float);
+}
+
+}  // namespace nibble::cpu
