@@ -16,6 +16,10 @@ namespace detail {
 /// Rows that a product takes at once; prepared activations interleave that many.
 inline constexpr std::size_t tile_rows = 8;
 
+/// Bytes that an activation is taken as, where products multiply bytes.
+template <class Mode>
+inline constexpr std::size_t digits_of = std::is_same_v<Mode, exact> ? 3 : 1;
+
 /// Whether products of an architecture multiply bytes for this arithmetic and codec; else they go by f32.
 template <class Arch, class Mode, class C>
 inline constexpr bool by_bytes = false;
@@ -60,8 +64,8 @@ void prepare(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k
                   "nibble: arithmetic int8 is for weights with codes; plain weights are multiplied in arithmetic exact");
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) {
-        if (m == 1) return detail::prepare_bytes < Arch, C, std::is_same_v<Mode, exact> ? 3 : 1 > (x, k, prepared);
-        if constexpr (std::is_same_v<Mode, int8>) return detail::prepare_byte_tiles<Arch, C, detail::tile_rows>(x, ldx, m, k, prepared);
+        if (m == 1) return detail::prepare_bytes<Arch, C, detail::digits_of<Mode>>(x, k, prepared);
+        return detail::prepare_byte_tiles<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(x, ldx, m, k, prepared);
     }
 #endif
     const std::uint64_t padded = detail::padded_k<C>(k);

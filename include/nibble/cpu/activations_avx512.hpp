@@ -152,31 +152,39 @@ NIBBLE_INLINE void prepare_bytes(const float* x, std::uint64_t k, std::byte* out
     }
 }
 
-/// Tiles of up to `tile` rows: for each run its words' parts [j][part][row][4], then corrections [row] and scales [row].
-template <class Arch, class C, std::size_t tile>
+/// 4-byte numbers of one row and one run in a tile.
+template <class C, std::size_t digits>
+inline constexpr std::size_t byte_tile_run = runs<C>::words* runs<C>::parts* digits + 2;
+
+/// Tiles of up to `tile` rows: for each run its bytes [digit][j][part][row][4], then corrections [row] and scales [row].
+template <class Arch, class C, std::size_t digits, std::size_t tile>
 NIBBLE_INLINE void prepare_byte_tiles(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k, std::byte* out) {
     using r = runs<C>;
-    byte_block<C, 1> b;
-    constexpr std::size_t of_row = 4 * r::parts + 2;  // 4-byte numbers a run
+    byte_block<C, digits> b;
+    constexpr std::size_t of_digit = r::words * r::parts;
     const std::uint64_t n_blocks = (k + r::block_values - 1) / r::block_values;
     for (std::uint64_t first = 0; first < m; first += tile) {
         const std::uint64_t rows = m - first < tile ? m - first : tile;
         for (std::uint64_t row = 0; row < rows; ++row) {
             for (std::uint64_t block = 0; block < n_blocks; ++block) {
                 const std::uint64_t at = block * r::block_values;
-                fill_byte_block<Arch, C, 1>(x + (first + row) * ldx + at, k - at, b);
-                std::byte* to = out + block * 16 * of_row * rows * 4 + row * 4;
+                fill_byte_block<Arch, C, digits>(x + (first + row) * ldx + at, k - at, b);
+                std::byte* to = out + block * 16 * byte_tile_run<C, digits> * rows * 4 + row * 4;
                 for (std::size_t i = 0; i < 16; ++i) {
-                    for (std::size_t j = 0; j < 4; ++j) {
-                        for (std::size_t p = 0; p < r::parts; ++p) std::memcpy(to + (j * r::parts + p) * rows * 4, b.bytes[0][p][4 * i + j], 4);
+                    for (std::size_t d = 0; d < digits; ++d) {
+                        for (std::size_t j = 0; j < r::words; ++j) {
+                            for (std::size_t p = 0; p < r::parts; ++p) {
+                                std::memcpy(to + (d * of_digit + j * r::parts + p) * rows * 4, b.bytes[d][p][r::words * i + j], 4);
+                            }
+                        }
                     }
-                    std::memcpy(to + 4 * r::parts * rows * 4, b.correction + i, 4);
-                    std::memcpy(to + (4 * r::parts + 1) * rows * 4, b.scale + i, 4);
-                    to += of_row * rows * 4;
+                    std::memcpy(to + digits * of_digit * rows * 4, b.correction + i, 4);
+                    std::memcpy(to + (digits * of_digit + 1) * rows * 4, b.scale + i, 4);
+                    to += byte_tile_run<C, digits> * rows * 4;
                 }
             }
         }
-        out += n_blocks * 16 * of_row * rows * 4;
+        out += n_blocks * 16 * byte_tile_run<C, digits> * rows * 4;
     }
 }
 

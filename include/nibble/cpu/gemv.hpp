@@ -322,7 +322,7 @@ template <class Arch, class Mode, codec C>
 void gemv(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y) {
     const auto* values = reinterpret_cast<const float*>(x);
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
-    if constexpr (detail::by_bytes<Arch, Mode, C>) return detail::gemv_by_bytes < Arch, C, std::is_same_v<Mode, exact> ? 3 : 1 > (w, x, first, last, y);
+    if constexpr (detail::by_bytes<Arch, Mode, C>) return detail::gemv_by_bytes<Arch, C, detail::digits_of<Mode>>(w, x, first, last, y);
 #endif
     if constexpr (detail::is_pass_through<C>) {
         using number = typename C::model_type;

@@ -10,13 +10,13 @@
 namespace nibble::cpu::detail {
 
 /// Part p of sixteen words: four codes a word, one a byte.
-template <class Arch, class C, std::size_t p>
+template <class Arch, class Packing, std::size_t p>
 NIBBLE_INLINE __m512i codes_of(__m512i words) {
-    constexpr std::size_t bits = C::packing::bits;
-    const __m512i mask = _mm512_set1_epi8(static_cast<char>(C::packing::mask));
+    constexpr std::size_t bits = Packing::bits;
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(Packing::mask));
     if constexpr (bits == 8) {
         return words;
-    } else if constexpr (bits * C::packing::per_word == 32) {
+    } else if constexpr (bits * Packing::per_word == 32) {
         if constexpr (p == 0) return _mm512_and_si512(words, mask);
         return _mm512_and_si512(_mm512_srli_epi32(words, bits * p), mask);
     } else {
@@ -46,7 +46,7 @@ NIBBLE_INLINE __m512i run_products(Words words, const std::byte* x, __m512i corr
         const __m512i w = words(j);
         nibble::detail::for_each_index(
             [&](auto p) __attribute__((always_inline)) {
-                const __m512i codes = codes_of<Arch, C, p.value>(w);
+                const __m512i codes = codes_of<Arch, typename C::packing, p.value>(w);
                 const std::byte* at = x + (j * r::parts + p.value) * digits * 64;
                 if constexpr (digits == 1 && p.value % 2 == 1) {
                     second = _mm512_dpbusd_epi32(second, codes, load(at));
