@@ -42,7 +42,7 @@ LEAN_ROOMS = {"codec", "cpu", "gpu", "nibble.hpp"}
 HEAVY_HEADERS = {"core/json.hpp"}
 
 # Lists that make a header known: it is no orphan if one of them includes it, directly or not.
-REGISTRIES = ("*.hpp", "*/registry.hpp", "*/kernels.hpp", "*/architectures.hpp")
+REGISTRIES = ("*.hpp", "*/registry.hpp", "*/kernels.hpp", "*/products.hpp", "*/architectures.hpp")
 
 # Headers without a test of their own name, the test that covers them (it must include them, directly or not), and why.
 COVERED_ELSEWHERE = [
@@ -57,6 +57,10 @@ COVERED_ELSEWHERE = [
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
     ("cpu/simd.hpp", "cpu/encode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
+    ("cpu/matrix.hpp", "cpu/products_test.cpp", "what products are given, tested through them"),
+    ("cpu/activations*.hpp", "cpu/products_test.cpp", "prepared activations mean nothing without the product that reads them"),
+    ("cpu/gemv*.hpp", "cpu/products_test.cpp", "one loop over codecs, arithmetics and architectures tests all products"),
+    ("cpu/gemm*.hpp", "cpu/products_test.cpp", "one loop over codecs, arithmetics and architectures tests all products"),
     ("cpu/encode_*.hpp", "cpu/encode_test.cpp", "one verb's ways on different machines, all compared with the scalar law"),
     ("cpu/thresholds.hpp", "cpu/encode_test.cpp", "a step of one encoder, seen in its bytes"),
 ]

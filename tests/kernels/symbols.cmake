@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake -D NM=nm -D LIBRARY=libnibble_kernels.a -P symbols.cmake
-# Every function that an architecture's unit (ARCH.cpp.o in the library) defines for others must name the architecture: else
+# Every function that an architecture's unit (ARCH.cpp.o and ARCH_products.cpp.o in the library) defines for others must name the architecture: else
 # the linker may take it for the same function of another unit, and old machines would run new instructions.
 execute_process(COMMAND ${NM} -C --defined-only ${LIBRARY} OUTPUT_VARIABLE symbols RESULT_VARIABLE failed)
 if(failed)
@@ -16,7 +16,7 @@ set(n_seen 0)
 set(leaks "")
 foreach(line IN LISTS symbols)
   if(line MATCHES "^([a-z0-9_]+)\\.cpp\\.o(bj)?:$")
-    set(arch ${CMAKE_MATCH_1})
+    string(REGEX REPLACE "_products$" "" arch ${CMAKE_MATCH_1})
     if(NOT arch STREQUAL "law")
       math(EXPR n_units "${n_units} + 1")
     endif()

@@ -9,15 +9,6 @@
 
 namespace nibble::cpu::detail {
 
-/// Calls f with the integral constant `count`, 1 <= count <= most.
-template <std::size_t most, class F>
-NIBBLE_INLINE void with_count(std::size_t count, F f) {
-    if constexpr (most > 1) {
-        if (count != most) return with_count<most - 1>(count, f);
-    }
-    f(std::integral_constant<std::size_t, most>{});
-}
-
 /// Sixteen vectors of sixteen 32-bit numbers, transposed.
 template <class Arch>
 NIBBLE_INLINE void transpose_16(__m512i* v) {

@@ -5,9 +5,23 @@
 
 #include "nibble/cpu/activations.hpp"
 
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 
 namespace nibble::cpu::detail {
+
+/// Up to sixteen stored scales, as f32.
+template <class Arch, class Stored>
+NIBBLE_INLINE __m512 load_scales(const std::byte* from, __mmask16 m) {
+    if constexpr (std::is_same_v<Stored, float>) {
+        return _mm512_maskz_loadu_ps(m, from);
+    } else {
+        const __m256i h = _mm256_maskz_loadu_epi16(m, from);
+        if constexpr (std::is_same_v<Stored, f16>) return _mm512_cvtph_ps(h);
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+    }
+}
+
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 
 /// Part p of sixteen words: four codes a word, one a byte.
 template <class Arch, class Packing, std::size_t p>
@@ -62,18 +76,6 @@ NIBBLE_INLINE __m512i run_products(Words words, const std::byte* x, __m512i corr
 #pragma GCC unroll 3
     for (std::size_t d = 1; d < digits; ++d) all = _mm512_add_epi32(_mm512_slli_epi32(all, 8), sum[d]);
     return all;
-}
-
-/// n <= 16 stored scales, as f32.
-template <class Arch, class Stored>
-NIBBLE_INLINE __m512 load_scales(const std::byte* from, __mmask16 m) {
-    if constexpr (std::is_same_v<Stored, float>) {
-        return _mm512_maskz_loadu_ps(m, from);
-    } else {
-        const __m256i h = _mm256_maskz_loadu_epi16(m, from);
-        if constexpr (std::is_same_v<Stored, f16>) return _mm512_cvtph_ps(h);
-        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
-    }
 }
 
 /// Rows n, n + apart, ... of a matrix in layout nk, `rows` of them.
@@ -217,6 +219,8 @@ NIBBLE_INLINE void gemv_by_bytes(const matrix& w, const std::byte* x, std::uint6
         gemv_columns_by_bytes<Arch, C, digits>(w, x, first, last, y);
     }
 }
+
+#endif
 
 }  // namespace nibble::cpu::detail
 

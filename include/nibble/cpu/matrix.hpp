@@ -93,6 +93,15 @@ concept byte_coded = word_coded<C> && requires {
     % runs<C>::words == 0 && 16 % (group_words<C> / runs<C>::words) == 0;
 };
 
+/// Calls f with the integral constant `count`, 1 <= count <= most.
+template <std::size_t most, class F>
+NIBBLE_INLINE void with_count(std::size_t count, F f) {
+    if constexpr (most > 1) {
+        if (count != most) return with_count<most - 1>(count, f);
+    }
+    f(std::integral_constant<std::size_t, most>{});
+}
+
 /// Values of a row, padded to whole blocks of any kernel.
 template <class C>
 [[nodiscard]] constexpr std::uint64_t padded_k(std::uint64_t k) {
