@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // nibble beside ggml and ONNX Runtime, in one process on the same data. Contestants take turns: in each round each of them works for some
-// milliseconds. Printed are the fastest run of all rounds, and the median of the rounds' medians.
+// milliseconds. Printed are the fastest run of all rounds, and the median of the rounds' medians. One thread is timed by the processor time
+// of the process, more threads by the clock on the wall.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +39,17 @@ double seconds_of(const std::function<void()>& f) {
     const auto begin = std::chrono::steady_clock::now();
     f();
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+/// Of all threads of the process; other programs that take the processor away do not count.
+double cpu_seconds_of(const std::function<void()>& f) {
+    const auto now = [] {
+        timespec t{};
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    };
+    const double begin = now();
+    f();
+    return now() - begin;
 }
 double median(std::vector<double> v) {
     const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
@@ -95,14 +108,14 @@ public:
         std::atomic<std::uint64_t> sink{0};
         const auto each = static_cast<std::size_t>(options_.threads);
         for (int r = 0; r < options_.rounds; ++r) {
-            read = std::min(read, seconds_of([&] {
+            read = std::min(read, timed([&] {
                                 threads.split(memory.size() / 4096, [&](std::size_t first, std::size_t last) {
                                     sink += stream_read(memory.data() + first * 4096, (last - first) * 4096);
                                 });
                             }));
             const auto peak = [&](double (*f)(std::size_t, float&)) {
                 std::atomic<double> done{0};
-                const double t = seconds_of([&] {
+                const double t = timed([&] {
                     threads.split(each, [&](std::size_t, std::size_t) {
                         float x = 0.5F;
                         done = f(1'000'000, x);
@@ -231,6 +244,8 @@ public:
     }
 
 private:
+    [[nodiscard]] double timed(const std::function<void()>& f) const { return options_.threads == 1 ? cpu_seconds_of(f) : seconds_of(f); }
+
     /// Runs all in turns, and prints a line for each.
     void compare(const work& job, const std::vector<contestant>& all) {
         std::vector<std::vector<double>> medians(all.size());
@@ -266,18 +281,24 @@ private:
         }
     }
 
-    /// Two runs to warm up, then some milliseconds of runs: the seconds of each.
+    /// Two runs to warm up, then some milliseconds of runs: seconds a run, of some or of each.
     std::vector<double> turn(const contestant& c, std::size_t n_copies, std::size_t& next) const {
         const auto run = [&] {
             next = (next + 1) % n_copies;
-            return seconds_of([&] { c.run(next); });
+            c.run(next);
         };
         c.wake();
         run();
-        const double warm = run();
+        const double warm = seconds_of(run);
         const auto n = static_cast<std::size_t>(std::clamp(0.02 / warm, 3., 200.));
+        const std::size_t at_once = options_.threads == 1 ? static_cast<std::size_t>(2e-4 / warm) + 1 : 1;
         std::vector<double> times;
-        for (std::size_t i = 0; i < n; ++i) times.push_back(run());
+        for (std::size_t i = 0; i < n; ++i) {
+            const auto some = [&] {
+                for (std::size_t j = 0; j < at_once; ++j) run();
+            };
+            times.push_back(timed(some) / static_cast<double>(at_once));
+        }
         c.sleep();
         // Other libraries' threads spin for a while before they sleep.
         if (options_.threads > 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
