@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// nibble beside ggml and ONNX Runtime, in one process on the same data. Contestants take turns: in each round each of them works for some
+// milliseconds. Printed are the fastest run of all rounds, and the median of the rounds' medians. One thread is timed by the processor time
+// of the process, more threads by the clock on the wall.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "peers/ours.hpp"
+#include "peers/problem.hpp"
+#include "peers/roofs.hpp"
+#if defined(NIBBLE_PEER_GGML)
+#include "peers/ggml.hpp"
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+#include "peers/onnxruntime.hpp"
+#endif
+
+using namespace peers;
+
+namespace {
+
+struct options {
+    std::vector<std::string> only;
+    int rounds = 5;
+    int threads = 1;
+    const char* json = nullptr;
+    [[nodiscard]] bool wants(const std::string& work) const {
+        return only.empty() || std::any_of(only.begin(), only.end(), [&](const auto& o) { return work.find(o) != std::string::npos; });
+    }
+};
+
+double seconds_of(const std::function<void()>& f) {
+    const auto begin = std::chrono::steady_clock::now();
+    f();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+/// Of all threads of the process; other programs that take the processor away do not count.
+double cpu_seconds_of(const std::function<void()>& f) {
+    const auto now = [] {
+        timespec t{};
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+    };
+    const double begin = now();
+    f();
+    return now() - begin;
+}
+double median(std::vector<double> v) {
+    const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
+    std::nth_element(v.begin(), middle, v.end());
+    return *middle;
+}
+
+/// What a work is called and how its speed is given: amount / seconds * 1e-9.
+struct work {
+    std::string name;
+    double amount;
+    const char* unit;
+    std::size_t n_copies;
+    bool has_modes;  ///< exact or int8
+    std::vector<double> expected;
+};
+
+class bench {
+public:
+    explicit bench(const options& o) : options_(o) {
+#if defined(NIBBLE_PEER_GGML)
+        ggml_ = ggml_peer::open();
+#else
+        std::printf("ggml skipped: the build found no sources (bench/peers/fetch.py)\n");
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+        std::string why;
+        onnxruntime_ = onnxruntime_peer::open(NIBBLE_PEER_ONNXRUNTIME, o.threads, why);
+        if (!onnxruntime_) std::printf("ONNX Runtime skipped: %s\n", why.c_str());
+#else
+        std::printf("ONNX Runtime skipped: the build found no library (bench/peers/fetch.py)\n");
+#endif
+        if (o.json != nullptr) {
+            json_ = std::fopen(o.json, "w");
+            if (json_ == nullptr) {
+                std::fprintf(stderr, "cannot write %s\n", o.json);
+                std::exit(1);
+            }
+        }
+        std::printf("%s; %d thread%s; %d rounds\n", nibble_peer::version().c_str(), o.threads, o.threads == 1 ? "" : "s", o.rounds);
+    }
+    ~bench() {
+        if (json_ != nullptr) std::fprintf(json_, "%s]\n", n_records_ == 0 ? "[" : ""), std::fclose(json_);
+    }
+    bench(const bench&) = delete;
+    bench& operator=(const bench&) = delete;
+
+    void roofs() {
+        if (!options_.wants("roofs")) return;
+        constexpr std::size_t quarter = std::size_t{64} << 20;
+        std::vector<std::byte> memory(4 * quarter, std::byte{1});
+        crew threads(options_.threads);
+        threads.wake();
+        double read = 1e9;
+        double fma = 0;
+        double vnni = 0;
+        std::atomic<std::uint64_t> sink{0};
+        const auto each = static_cast<std::size_t>(options_.threads);
+        for (int r = 0; r < options_.rounds; ++r) {
+            // By quarters, each larger than the caches: a neighbour disturbs the shorter ones less.
+            for (std::size_t q = 0; q < 4; ++q)
+                read = std::min(read, timed([&] {
+                                    threads.split(quarter / 4096, [&](std::size_t first, std::size_t last) {
+                                        sink += stream_read(memory.data() + q * quarter + first * 4096, (last - first) * 4096);
+                                    });
+                                }));
+            const auto peak = [&](double (*f)(std::size_t, float&)) {
+                std::atomic<double> done{0};
+                const double t = timed([&] {
+                    threads.split(each, [&](std::size_t, std::size_t) {
+                        float x = 0.5F;
+                        done = f(1'000'000, x);
+                        sink += static_cast<std::uint64_t>(x);
+                    });
+                });
+                return done.load() * static_cast<double>(each) / t * 1e-9;
+            };
+            fma = std::max(fma, peak(fma_flops));
+            vnni = std::max(vnni, peak(vnni_ops));
+        }
+        std::printf("roofs: reading memory %.1f GB/s, f32 multiply-add %.0f GFLOP/s, VNNI %.0f GOP/s (%llu)\n", static_cast<double>(quarter) / read * 1e-9, fma,
+                    vnni, static_cast<unsigned long long>(sink.load() & 1));
+    }
+
+    void matmul(std::size_t n, std::size_t k, std::size_t m, bool from_memory) {
+        const std::string shape = std::to_string(n) + "x" + std::to_string(k);
+        const std::string name = m == 1 ? "gemv " + shape + (from_memory ? " memory" : " cache") : "gemm " + shape + " M=" + std::to_string(m);
+        if (!options_.wants(name)) return;
+        const weights w = make_weights(n, k);
+        const auto x = make_values(m * k, 1);
+        work job{name, m == 1 ? static_cast<double>(w.n_bytes()) : 2. * static_cast<double>(m * n * k), m == 1 ? "GB/s" : "GFLOP/s", 1, true, {}};
+        if (from_memory) job.n_copies = (std::size_t{200} << 20) / w.n_bytes() + 1;
+        for (std::size_t j = 0; j < std::min<std::size_t>(m, 2); ++j)
+            for (std::size_t r = 0; r < n; ++r) {
+                double sum = 0;
+                for (std::size_t i = 0; i < k; ++i) sum += static_cast<double>(w.at(r * k + i)) * static_cast<double>(x[j * k + i]);
+                job.expected.push_back(sum);
+            }
+        const matmul_problem p{w, x, m, job.n_copies, options_.threads};
+        std::vector<contestant> all = nibble_peer::matmuls(p);
+        const auto take = [&](std::vector<contestant> more) { std::move(more.begin(), more.end(), std::back_inserter(all)); };
+#if defined(NIBBLE_PEER_GGML)
+        if (ggml_) take(ggml_->matmuls(p));
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+        if (onnxruntime_) {
+            take(onnxruntime_->matmuls(p));
+            if (m > 1) take({onnxruntime_->f32_matmul(p)});
+        }
+#endif
+        compare(job, all);
+    }
+
+    template <class T>
+    void quantize(const char* type) {
+        static constexpr std::size_t n = 4096;
+        static constexpr std::size_t k = 4096;
+        const std::string name = std::string("quantize 4096x4096 from ") + type;
+        if (!options_.wants(name)) return;
+        std::vector<T> source;
+        work job{name, static_cast<double>(n * k * sizeof(T)), "GB/s", 1, false, {}};
+        for (const float v : make_values(n * k, 0.02F)) {
+            source.push_back(nibble::number_cast<T>(v));
+            job.expected.push_back(nibble::to_f32(source.back()));
+        }
+        std::vector<float> decoded(n * k);
+        crew threads(options_.threads);
+        const auto add = [&](std::vector<contestant>& all, const char* who, auto run, auto decode) {
+            contestant c;
+            c.name = who;
+            c.exact = true;
+            c.run = [&threads, run](std::size_t) { threads.split(n, run); };
+            c.output = [&decoded, decode] { return decode(), decoded.data(); };
+            c.wake = [&threads] { threads.wake(); };
+            c.sleep = [&threads] { threads.sleep(); };
+            all.push_back(c);
+        };
+        std::vector<contestant> all;
+        nibble_peer::packed ours{std::vector<std::byte>(n * k / 2), std::vector<std::byte>(n * k / group * 2)};
+        add(
+            all, "nibble q4f16_1", [&](std::size_t first, std::size_t last) { nibble_peer::quantize(source.data(), first, last, k, ours); },
+            [&] { nibble_peer::dequantize(ours, 0, n, k, decoded.data()); });
+#if defined(NIBBLE_PEER_GGML)
+        std::vector<std::byte> blocks(n * k / group * 18);
+        if (ggml_)
+            add(
+                all, "ggml Q4_0",
+                [&](std::size_t first, std::size_t last) {
+                    ggml_peer::quantize(source.data() + first * k, last - first, k, blocks.data() + first * k / group * 18);
+                },
+                [&] { ggml_peer::dequantize(blocks.data(), n * k, decoded.data()); });
+#endif
+        compare(job, all);
+    }
+
+    void dequantize() {
+        static constexpr std::size_t n = 4096;
+        static constexpr std::size_t k = 4096;
+        const std::string name = "dequantize 4096x4096 to f32";
+        if (!options_.wants(name)) return;
+        const weights w = make_weights(n, k);
+        work job{name, static_cast<double>(n * k * 4), "GB/s", 1, false, {}};
+        for (std::size_t i = 0; i < n * k; ++i) job.expected.push_back(static_cast<double>(w.at(i)));
+        crew threads(options_.threads);
+        std::vector<contestant> all;
+        const auto add = [&](const char* who, std::vector<float>& out, auto run) {
+            out.resize(n * k);
+            contestant c;
+            c.name = who;
+            c.exact = true;
+            c.run = [&threads, run](std::size_t) { threads.split(n, run); };
+            c.output = [&out] { return out.data(); };
+            c.wake = [&threads] { threads.wake(); };
+            c.sleep = [&threads] { threads.sleep(); };
+            all.push_back(c);
+        };
+        std::vector<float> our_out;
+        const auto ours = nibble_peer::pack(w);
+        add("nibble q4f16_1", our_out, [&](std::size_t first, std::size_t last) { nibble_peer::dequantize(ours, first, last, k, our_out.data()); });
+#if defined(NIBBLE_PEER_GGML)
+        const auto blocks = ggml_peer::pack(w);
+        std::vector<float> ggml_out;
+        if (ggml_)
+            add("ggml Q4_0", ggml_out, [&](std::size_t first, std::size_t last) {
+                ggml_peer::dequantize(blocks.data() + first * k / group * 18, (last - first) * k, ggml_out.data() + first * k);
+            });
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+        if (onnxruntime_) {
+            all.push_back(onnxruntime_->dequantize(w));
+            all.back().exact = true;
+        }
+#endif
+        compare(job, all);
+    }
+
+private:
+    [[nodiscard]] double timed(const std::function<void()>& f) const { return options_.threads == 1 ? cpu_seconds_of(f) : seconds_of(f); }
+
+    /// Runs all in turns, and prints a line for each.
+    void compare(const work& job, const std::vector<contestant>& all) {
+        std::vector<std::vector<double>> medians(all.size());
+        std::vector<double> fastest(all.size(), 1e9);
+        std::vector<std::size_t> next(all.size());
+        for (int round = 0; round < options_.rounds; ++round)
+            for (std::size_t c = 0; c < all.size(); ++c) {
+                const auto times = turn(all[c], job.n_copies, next[c]);
+                medians[c].push_back(median(times));
+                fastest[c] = std::min(fastest[c], *std::min_element(times.begin(), times.end()));
+            }
+
+        for (std::size_t c = 0; c < all.size(); ++c) {
+            const auto is_ours = [&](std::size_t d) { return all[d].name.rfind("nibble", 0) == 0; };
+            double best_peer = 1e9;
+            for (std::size_t d = 0; d < all.size(); ++d)
+                if (!is_ours(d) && all[d].exact == all[c].exact && !all[d].reference) best_peer = std::min(best_peer, fastest[d]);
+            const double error = relative_error(all[c].output(), job.expected);
+            const double speed = job.amount / fastest[c] * 1e-9;
+            std::printf("%-30s %-34s %-5s %9.1f us (median %9.1f) %7.1f %-7s error %.1e", job.name.c_str(), all[c].name.c_str(),
+                        !job.has_modes ? ""
+                        : all[c].exact ? "exact"
+                                       : "int8",
+                        fastest[c] * 1e6, median(medians[c]) * 1e6, speed, job.unit, error);
+            if (is_ours(c) && best_peer < 1e9) std::printf("  %.2f x the best peer", best_peer / fastest[c]);
+            std::printf("\n");
+            std::fflush(stdout);
+            if (json_ == nullptr) continue;
+            std::fprintf(json_, "%s\n{\"work\":\"%s\",\"contestant\":\"%s\",\"exact\":%s,\"threads\":%d,\"best_us\":%.2f,\"median_us\":%.2f,\"speed\":%.2f,",
+                         n_records_++ == 0 ? "[" : ",", job.name.c_str(), all[c].name.c_str(), all[c].exact ? "true" : "false", options_.threads,
+                         fastest[c] * 1e6, median(medians[c]) * 1e6, speed);
+            std::fprintf(json_, "\"unit\":\"%s\",\"error\":%.3e}", job.unit, error);
+        }
+    }
+
+    /// Two runs to warm up, then some milliseconds of runs: seconds a run, of some or of each.
+    std::vector<double> turn(const contestant& c, std::size_t n_copies, std::size_t& next) const {
+        const auto run = [&] {
+            next = (next + 1) % n_copies;
+            c.run(next);
+        };
+        c.wake();
+        run();
+        const double warm = seconds_of(run);
+        const auto n = static_cast<std::size_t>(std::clamp(0.02 / warm, 3., 200.));
+        const std::size_t at_once = options_.threads == 1 ? static_cast<std::size_t>(2e-4 / warm) + 1 : 1;
+        std::vector<double> times;
+        for (std::size_t i = 0; i < n; ++i) {
+            const auto some = [&] {
+                for (std::size_t j = 0; j < at_once; ++j) run();
+            };
+            times.push_back(timed(some) / static_cast<double>(at_once));
+        }
+        c.sleep();
+        // Other libraries' threads spin for a while before they sleep.
+        if (options_.threads > 1) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        return times;
+    }
+
+    options options_;
+#if defined(NIBBLE_PEER_GGML)
+    std::optional<ggml_peer> ggml_;
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+    std::optional<onnxruntime_peer> onnxruntime_;
+#endif
+    std::FILE* json_ = nullptr;
+    int n_records_ = 0;
+};
+
+options parse(int argc, char** argv) {
+    options o;
+    for (int i = 1; i < argc; i += 2) {
+        const std::string a = argv[i];
+        const char* value = i + 1 < argc ? argv[i + 1] : nullptr;
+        if (a == "--only" && value != nullptr)
+            o.only.push_back(value);
+        else if (a == "--rounds" && value != nullptr)
+            o.rounds = std::max(1, std::atoi(value));
+        else if (a == "--threads" && value != nullptr)
+            o.threads = std::max(1, std::atoi(value));
+        else if (a == "--json" && value != nullptr)
+            o.json = value;
+        else {
+            std::fprintf(stderr,
+                         "nibble_peers_bench [--only PART_OF_A_WORK'S_NAME].. [--rounds 5] [--threads 1] [--json FILE]\n"
+                         "works: roofs, gemv NxK memory|cache, gemm NxK M=.., quantize .. from f32|bf16|f16, dequantize .. to f32\n");
+            std::exit(2);
+        }
+    }
+    return o;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    bench b(parse(argc, argv));
+    b.roofs();
+    for (const bool from_memory : {true, false}) {
+        b.matmul(4096, 4096, 1, from_memory);
+        b.matmul(14336, 4096, 1, from_memory);
+        b.matmul(2048, 640, 1, from_memory);
+    }
+    for (const std::size_t m : {8U, 32U, 128U, 512U}) b.matmul(4096, 4096, m, false);
+    b.quantize<float>("f32");
+    b.quantize<nibble::bf16>("bf16");
+    b.quantize<nibble::f16>("f16");
+    b.dequantize();
+}
