@@ -178,6 +178,15 @@ NIBBLE_INLINE vector_u32<Arch> as_u32(vector_f32<Arch> v) {
 #endif
 }
 
+/// x / y as IEEE rounds it. The operator is not that on NEON, where xsimd (8 to 14) takes an estimate of 1 / y.
+template <class Arch>
+NIBBLE_INLINE vector_f32<Arch> divide(vector_f32<Arch> x, vector_f32<Arch> y) {
+#if defined(__aarch64__)
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vdivq_f32(x, y);
+#endif
+    return x / y;
+}
+
 /// 16-bit numbers in the low halves of u32 lanes, from and to unaligned memory.
 template <class Arch>
 NIBBLE_INLINE vector_u32<Arch> load_u16(const void* from) {
