@@ -13,8 +13,10 @@ install=no
 case "$port" in
     aarch64) tools=(aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user) packages=() ;;
     wasm)
-        tools=(clang++:clang wasm-ld-14:lld-14 node:nodejs)
-        packages=(llvm-14 wasi-libc libc++-14-dev-wasm32 libc++abi-14-dev-wasm32 libclang-rt-14-dev-wasm32)
+        clang=$(clang++ -dumpversion 2>/dev/null | cut -d. -f1) || true
+        clang=${clang:-14}
+        tools=(clang++:clang "wasm-ld-$clang:lld-$clang" node:nodejs)
+        packages=("llvm-$clang" wasi-libc "libc++-$clang-dev-wasm32" "libc++abi-$clang-dev-wasm32" "libclang-rt-$clang-dev-wasm32")
         ;;
     *)
         echo "usage: tests/ports/run.sh aarch64|wasm [--install]" >&2
@@ -97,14 +99,15 @@ package nlohmann_json nlohmann_json::nlohmann_json 3.11
 package catch2 Catch2::Catch2 2.13
 
 # 3. Build.
-options=(-G Ninja -S . -B "$work/$port" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1"
+build=$work/$port-xsimd-$version
+options=(-G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1"
     "-DCMAKE_PREFIX_PATH=$prefix/cmake" -DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=NEVER
     -DNIBBLE_BUILD_COMMAND=OFF -DNIBBLE_BUILD_EXAMPLES=OFF -DNIBBLE_INSTALL=OFF -DNIBBLE_STRICT=OFF)
 for name in xsimd tl-expected nlohmann_json; do options+=("-D${name}_DIR=$prefix/cmake/$name"); done
 options+=("-DCatch2_DIR=$prefix/cmake/catch2")
 if [ "$port" = aarch64 ]; then
     options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ "-DCMAKE_CXX_FLAGS=-Wno-psabi"
-        "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu")
+        "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu;-cpu;max,sve256=on")
 else
     # Neither threads nor exceptions are there; nor are signals, which Catch2 would catch.
     llvm=$(dirname "$(readlink -f "$(command -v clang++)")")
@@ -114,4 +117,29 @@ else
         "-DCMAKE_CROSSCOMPILING_EMULATOR=node;--no-warnings;$PWD/tests/ports/wasi.mjs")
 fi
 cmake "${options[@]}"
-cmake --build "$work/$port" --target nibble_cpu_test
+cmake --build "$build" --target nibble_cpu_test
+
+# 4. Run. What takes minutes on an emulated machine is tagged [slow]; it compares constants, which are the same everywhere.
+test=$build/tests/nibble_cpu_test
+ctest --test-dir "$build" -R '^kernels\.(symbols$|forced)' --output-on-failure --no-tests=error
+if [ "$port" = wasm ]; then
+    node --no-warnings tests/ports/wasi.mjs "$test" "~[slow]"
+    exit
+fi
+# expects CPU ARCH: on this machine the kernels of ARCH are chosen.
+expects() {
+    local output
+    output=$(qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$1" "$test" "[arch]")
+    grep -qx " *kernels: $2" <<<"$output" || {
+        echo "ports: on -cpu $1 the kernels are not those of $2" >&2
+        exit 1
+    }
+    echo "ports: -cpu $1: $2"
+}
+best=neon64_dotprod
+[ ! -f "$build/kernels/sve256.cpp" ] || best=sve256
+expects cortex-a53 neon64
+expects cortex-a76 neon64_dotprod
+expects max,sve512=on neon64_dotprod # vectors of another length than the unit was compiled for
+expects max,sve256=on $best
+qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max,sve256=on "$test" "~[slow]"
