@@ -76,6 +76,19 @@ TEMPLATE_TEST_CASE("products of 3-bit, 8-bit and plain weights too", "[cpu][prod
     check_products<TestType>();
 }
 
+TEST_CASE("prepared activations that own their memory give the same", "[cpu][products]") {
+    std::mt19937 random(9);
+    const auto weights = random_weights<q3f16_1>(40, 200, random);
+    for (const std::uint64_t m : {1u, 5u}) {
+        const auto x = activations(m * 200, random);
+        const auto expected = reference<q3f16_1>(weights.view, x, m);
+        cpu::prepared<cpu::exact, q3f16_1> prepared(x.data(), 200, m, 200);
+        std::vector<float> y(m * 40);
+        prepared.multiply(weights.view, 0, 40, y.data(), 40);
+        CHECK(error_of(y, 40, expected, m, 40, 0, 40) < 1e-6);
+    }
+}
+
 TEST_CASE("exact products are exact where f32 is: small integers", "[cpu][products]") {
     std::mt19937 random(1);
     constexpr std::uint64_t n = 37;
