@@ -93,15 +93,9 @@ void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scal
         };
         std::uint64_t g = 0;
         if constexpr (detail::has_vector_encoder<C>) {
-            using vectors = typename detail::vector_encoder_of<Arch, C, T>::type;
-            for (const std::uint64_t whole = k / C::group; options.fit == fit::absmax && g < whole;) {
-                const auto n = static_cast<std::size_t>(whole - g < vectors::at_once ? whole - g : vectors::at_once);
-                unsigned nan = vectors::encode_block(values + g * C::group * sizeof(T), n, codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
-                                                     scales == nullptr ? nullptr : scales + g * detail::group_bytes<C, 1>, options.rounding);
-                for (std::uint64_t at = g; nan != 0; nan >>= 1, ++at) {
-                    if ((nan & 1u) != 0) by_law(at);
-                }
-                g += n;
+            if (options.fit == fit::absmax) {
+                g = k / C::group;
+                detail::vector_encoder_of<Arch, C, T>::type::encode_groups(values, g, codes, scales, options.rounding, by_law);
             }
         }
         for (; g * C::group < k; ++g) by_law(g);

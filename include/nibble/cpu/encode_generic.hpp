@@ -122,6 +122,20 @@ struct generic_encoder {
         return xsimd::select(as_u32<Arch>(x - (shifted - f32(0x1p23F))) == u32(0x3F000000u), c + u32(1u), c);  // a tie that went down
     }
 
+    /// Encodes n whole groups; by_law(g) does those that only the scalar law can: they have a NaN.
+    template <class ByLaw>
+    NIBBLE_INLINE static void encode_groups(const std::byte* from, std::uint64_t n, std::byte* codes, std::byte* scales, rounding r, ByLaw by_law) {
+        for (std::uint64_t g = 0; g < n; g += at_once) {
+            unsigned nan = encode_block(from + g * group * sizeof(T), n - g < at_once ? static_cast<std::size_t>(n - g) : at_once,
+                                        codes == nullptr ? nullptr : codes + g * C::words_per_group * 4,
+                                        scales == nullptr ? nullptr : scales + g * sizeof(typename scale::type), r);
+            for (std::uint64_t at = g; nan != 0; nan >>= 1, ++at) {
+                if ((nan & 1u) != 0) by_law(at);
+            }
+        }
+    }
+
+private:
     /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
     NIBBLE_INLINE static unsigned encode_block(const std::byte* from, std::size_t n, std::byte* codes, std::byte* scales, rounding r) {
         alignas(64) float w[at_once * group];
