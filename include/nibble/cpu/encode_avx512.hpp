@@ -20,6 +20,8 @@ struct avx512_encoder {
     static constexpr std::size_t vectors = packed_at_once * group / 16;
     static constexpr bool narrow = sizeof(T) == 2;
     static constexpr std::size_t prefetch_distance = 2048;  ///< beyond the end of the tensor it does no harm
+    static constexpr bool by_rows = std::is_same_v<T, bf16> && group == 32 && C::max_code == 14;
+    using rows = code_rows<C, T>;
     static constexpr bool in_pairs = std::is_same_v<T, bf16> && group == 32;
 
     NIBBLE_INLINE static __m512 round_to_f16(__m512 x) {
@@ -242,6 +244,32 @@ struct avx512_encoder {
         return _mm256_or_si256(_mm256_or_si256(_mm512_castsi512_si256(fours), middle), _mm256_slli_epi32(fifth, 24));  // shifts out the odd words
     }
 
+    /// Codes of a group of 32 by the row of its largest magnitude, times rows::step, with less than that below them.
+    NIBBLE_INLINE static __m512i codes_by_row(const std::byte* from, std::uint32_t lowest, const std::uint16_t* row) {
+        const __m512i w = _mm512_loadu_si512(from);
+        const __m512i v = _mm512_subs_epu16(_mm512_and_si512(w, _mm512_set1_epi16(0x7FFF)), _mm512_set1_epi32(static_cast<int>(lowest)));
+        const __m512i y = _mm512_xor_si512(v, _mm512_srai_epi16(w, 15));
+        const __m512i numbers = _mm512_permutex2var_epi16(_mm512_load_si512(row), _mm512_srli_epi16(y, rows::mantissa_bits - 3), _mm512_load_si512(row + 32));
+        return _mm512_add_epi16(numbers, y);
+    }
+    NIBBLE_INLINE static void encode_by_rows(const std::byte* from, const std::uint32_t* lowest, const std::uint32_t* mantissas, std::byte* codes,
+                                             const rows& table) {
+        __m512i a[4];
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i) a[i] = codes_by_row(from + i * group_bytes, lowest[i], table.row[mantissas[i]]);
+        // Two codes a 16-bit lane, each in the high half of a byte, become the low byte of theirs for groups 0 and 1, the high byte for 2 and 3.
+        const __m512i low = _mm512_packus_epi16(a[0], a[1]);
+        const __m512i high = _mm512_packus_epi16(a[2], a[3]);
+        const __m512i nibble = _mm512_set1_epi16(0x0F0F);
+        const __m512i first = _mm512_ternarylogic_epi32(nibble, _mm512_srli_epi16(low, 4), _mm512_srli_epi16(low, 8), 0xCA);
+        const __m512i second = _mm512_ternarylogic_epi32(nibble, _mm512_slli_epi16(high, 4), high, 0xCA);
+        const __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi16(0xFF), first, second, 0xCA);
+        const __m512i by_group = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+        // Each 128 bits now have four bytes of each group.
+        _mm512_storeu_si512(
+            codes, _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_shuffle_epi8(both, by_group)));
+    }
+
     /// One number for each lane of vector v of the groups that are packed together, given one for each group.
     NIBBLE_INLINE static __m512 spread(const float* of, std::size_t v) {
         const std::size_t first = 16 * v / group;
@@ -354,6 +382,8 @@ private:
         unsigned careful;  ///< groups whose reciprocal is no good
         alignas(64) float divisors[16];
         alignas(64) float reciprocals[16];
+        alignas(64) std::uint32_t lowest[by_rows ? 16 : 1];     ///< for codes_by_row, twice in each
+        alignas(64) std::uint32_t mantissas[by_rows ? 16 : 1];  ///< of the largest magnitudes
 
         NIBBLE_INLINE scales_of_block(__m512i top_bits, std::size_t n_groups, std::byte* scales) : n(n_groups) {
             const auto groups = static_cast<__mmask16>((1u << n) - 1);
@@ -382,7 +412,13 @@ private:
                                      _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 65504.0F : 0x1p60F), _CMP_LE_OQ);
             careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
             _mm512_store_ps(divisors, divisor);
-            _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
+            if constexpr (by_rows) {
+                _mm512_store_si512(mantissas, _mm512_and_si512(top_bits, _mm512_set1_epi32(rows::n_rows - 1)));
+                const __m512i low = _mm512_sub_epi32(top_bits, _mm512_set1_epi32(rows::n_places - 1));
+                _mm512_store_si512(lowest, _mm512_or_si512(low, _mm512_slli_epi32(low, 16)));
+            } else {
+                _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
+            }
         }
     };
 
@@ -395,6 +431,8 @@ private:
             const std::byte* source = from + g * group_bytes;
             if (((of.careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
                 encode_careful(source, count, of.divisors + g, to, table, r);
+            } else if constexpr (by_rows) {
+                encode_by_rows(source, of.lowest + g, of.mantissas + g, to, code_tables<C, T>::of[r == rounding::half_even ? 0 : 1]);
             } else {
                 encode_fast(source, of.divisors + g, of.reciprocals + g, to, table, r);
             }

@@ -65,6 +65,92 @@ struct threshold_tables {
     alignas(64) static constexpr std::array<std::array<float, 16>, 2> of{thresholds<C>(rounding::half_even), thresholds<C>(rounding::half_away)};
 };
 
+/// The law's code of one value, for numbers of which no step leaves the normal range.
+template <class C>
+constexpr int code_by_law(float w, float divisor, rounding r) {
+    const float shifted = C::scale::round(C::scale::round(w / divisor) + static_cast<float>(C::zero_code));
+    if (!(shifted > 0)) return 0;
+    const int c = whole_of(shifted, r);
+    return c < C::max_code ? c : C::max_code;
+}
+
+/// Codes of values of 16 bits looked up, without arithmetic on them: for each mantissa that the largest magnitude of a group can have, a
+/// row of 64 numbers. All that counts lies in the four binades up to that magnitude. They are cut in 32 steps, eight in a binade, so narrow that
+/// each has a change of code at most once, and a number of the row, added to the place of a value, carries into its code there.
+///
+/// With v the bits of |w| above the lowest of these binades (0 where there are none), as steps of `step`, and y = v or, for negative w, -1 - v:
+/// number (y / step) % 64 plus y is the code times `step`, and something below `step`.
+template <class C, class T>
+struct code_rows {
+    static constexpr unsigned mantissa_bits = std::is_same_v<T, bf16> ? 7 : 10;
+    static constexpr int step = 1 << (mantissa_bits - 3);
+    static constexpr int n_places = 32 * step;
+    static constexpr std::size_t n_rows = std::size_t{1} << mantissa_bits;
+    static constexpr int positive = C::max_code - C::zero_code;
+
+    std::uint16_t row[n_rows][64]{};
+
+    /// T's bits of f32 in [2^-4, 2), rounded down.
+    static constexpr int bits_of(float x) {
+        const auto u = std::bit_cast<std::uint32_t>(x);
+        return static_cast<int>(std::is_same_v<T, bf16> ? u >> 16 : (u >> 13) - (112u << 10));
+    }
+    static constexpr float value_of(int bits) {
+        const auto u = static_cast<std::uint32_t>(bits);
+        return std::bit_cast<float>(std::is_same_v<T, bf16> ? u << 16 : (u << 13) + (112u << 23));
+    }
+    /// The place from which on codes are above c, or below it where `sign` is -1.
+    static constexpr int change(int c, int sign, float divisor, int lowest, const std::array<float, 16>& table, rounding r) {
+        if constexpr (std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>) {
+            const float at = table[static_cast<std::size_t>(sign > 0 ? c : c - 1)] * divisor;  // exact, and no number of T
+            return bits_of(sign > 0 ? at : -at) + 1 - lowest;
+        } else {
+            int low = 0;
+            int high = n_places;
+            while (high - low > 1) {
+                const int middle = (low + high) / 2;
+                const int code = code_by_law<C>(static_cast<float>(sign) * value_of(lowest + middle), divisor, r);
+                ((sign > 0 ? code > c : code < c) ? high : low) = middle;
+            }
+            return high;
+        }
+    }
+
+    constexpr explicit code_rows(rounding r) {
+        const auto table = thresholds<C>(r);
+        const int one = bits_of(1.0F);
+        for (int m = 0; m < static_cast<int>(n_rows); ++m) {
+            const float divisor = C::scale::divisor(C::scale::round(value_of(one + m) / static_cast<float>(C::zero_code)));
+            const int lowest = one + m - (n_places - 1);
+            auto* numbers = row[m];
+            for (const int sign : {1, -1}) {
+                int c = C::zero_code;
+                int next = change(c, sign, divisor, lowest, table, r);
+                for (int j = 0; j < 32; ++j) {
+                    const int begin = j * step;
+                    int place = step;  // of the change in this step
+                    if (next < begin + step) {
+                        place = next - begin;
+                        c += sign;
+                        next = c == 0 || c == C::max_code ? n_places : change(c, sign, divisor, lowest, table, r);
+                    }
+                    const int before = place < step ? c - sign : c;
+                    if (sign > 0) {
+                        numbers[j] = static_cast<std::uint16_t>(before * step + step - place - begin);
+                    } else {
+                        numbers[63 - j] = static_cast<std::uint16_t>((before - 1) * step + place + begin + step);
+                    }
+                }
+            }
+        }
+    }
+};
+/// Both roundings' rows, those of half_even first.
+template <class C, class T>
+struct code_tables {
+    alignas(64) static constexpr std::array<code_rows<C, T>, 2> of{code_rows<C, T>(rounding::half_even), code_rows<C, T>(rounding::half_away)};
+};
+
 /// Whether codes come from thresholds; else from an exact f32 division.
 template <class C>
 inline constexpr bool by_thresholds = std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>;
