@@ -19,8 +19,8 @@ struct avx512_encoder {
     static constexpr std::size_t packed_at_once = group == 32 ? 4 : 2;  ///< groups whose codes are packed together
     static constexpr std::size_t vectors = packed_at_once * group / 16;
     static constexpr bool narrow = sizeof(T) == 2;
-    static constexpr std::size_t prefetch_distance = 2048;  ///< beyond the end of the tensor it does no harm
-    static constexpr bool by_rows = std::is_same_v<T, bf16> && group == 32 && C::max_code == 14;
+    static constexpr std::size_t prefetch_distance = 8192;  ///< beyond the end of the tensor it does no harm
+    static constexpr bool by_rows = (std::is_same_v<T, bf16> || std::is_same_v<T, model>)&&narrow && group == 32 && C::max_code == 14;
     using rows = code_rows<C, T>;
     static constexpr bool in_pairs = std::is_same_v<T, bf16> && group == 32;
 
@@ -247,24 +247,38 @@ struct avx512_encoder {
     /// Codes of a group of 32 by the row of its largest magnitude, times rows::step, with less than that below them.
     NIBBLE_INLINE static __m512i codes_by_row(const std::byte* from, std::uint32_t lowest, const std::uint16_t* row) {
         const __m512i w = _mm512_loadu_si512(from);
-        const __m512i v = _mm512_subs_epu16(_mm512_and_si512(w, _mm512_set1_epi16(0x7FFF)), _mm512_set1_epi32(static_cast<int>(lowest)));
+        const __m512i magnitudes = rows::unit == 1 ? _mm512_and_si512(w, _mm512_set1_epi16(0x7FFF)) : _mm512_add_epi16(w, w);
+        const __m512i v = _mm512_subs_epu16(magnitudes, _mm512_set1_epi32(static_cast<int>(lowest)));
         const __m512i y = _mm512_xor_si512(v, _mm512_srai_epi16(w, 15));
-        const __m512i numbers = _mm512_permutex2var_epi16(_mm512_load_si512(row), _mm512_srli_epi16(y, rows::mantissa_bits - 3), _mm512_load_si512(row + 32));
+        const __m512i numbers = _mm512_permutex2var_epi16(_mm512_load_si512(row), _mm512_srli_epi16(y, rows::step == 16 ? 4 : 8), _mm512_load_si512(row + 32));
         return _mm512_add_epi16(numbers, y);
     }
     NIBBLE_INLINE static void encode_by_rows(const std::byte* from, const std::uint32_t* lowest, const std::uint32_t* mantissas, std::byte* codes,
-                                             const rows& table) {
+                                             const std::array<const rows*, rows::n_parts>& table) {
         __m512i a[4];
 #pragma GCC unroll 4
-        for (std::size_t i = 0; i < 4; ++i) a[i] = codes_by_row(from + i * group_bytes, lowest[i], table.row[mantissas[i]]);
-        // Two codes a 16-bit lane, each in the high half of a byte, become the low byte of theirs for groups 0 and 1, the high byte for 2 and 3.
-        const __m512i low = _mm512_packus_epi16(a[0], a[1]);
-        const __m512i high = _mm512_packus_epi16(a[2], a[3]);
-        const __m512i nibble = _mm512_set1_epi16(0x0F0F);
-        const __m512i first = _mm512_ternarylogic_epi32(nibble, _mm512_srli_epi16(low, 4), _mm512_srli_epi16(low, 8), 0xCA);
-        const __m512i second = _mm512_ternarylogic_epi32(nibble, _mm512_slli_epi16(high, 4), high, 0xCA);
-        const __m512i both = _mm512_ternarylogic_epi32(_mm512_set1_epi16(0xFF), first, second, 0xCA);
-        const __m512i by_group = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
+        for (std::size_t i = 0; i < 4; ++i)
+            a[i] = codes_by_row(from + i * group_bytes, lowest[i], table[mantissas[i] / rows::n_rows]->row[mantissas[i] % rows::n_rows]);
+        __m512i both;
+        if constexpr (rows::step == 16) {
+            // Two codes a 16-bit lane, each in the high half of a byte, become the low byte of theirs for groups 0 and 1, the high byte for 2 and 3.
+            const __m512i low = _mm512_packus_epi16(a[0], a[1]);
+            const __m512i high = _mm512_packus_epi16(a[2], a[3]);
+            const __m512i nibble = _mm512_set1_epi16(0x0F0F);
+            const __m512i first = _mm512_ternarylogic_epi32(nibble, _mm512_srli_epi16(low, 4), _mm512_srli_epi16(low, 8), 0xCA);
+            const __m512i second = _mm512_ternarylogic_epi32(nibble, _mm512_slli_epi16(high, 4), high, 0xCA);
+            both = _mm512_ternarylogic_epi32(_mm512_set1_epi16(0xFF), first, second, 0xCA);
+        } else {
+            // A code of each of two groups in each 16-bit lane; those of odd lanes move to the high halves of the even lanes' bytes.
+            const __m512i byte = _mm512_set1_epi16(0xFF);
+            const __m512i low = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(a[0], 8), a[1], 0xCA);
+            const __m512i high = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(a[2], 8), a[3], 0xCA);
+            const __m512i first = _mm512_or_si512(low, _mm512_srli_epi32(low, 12));
+            const __m512i second = _mm512_or_si512(_mm512_slli_epi32(high, 16), _mm512_slli_epi32(high, 4));
+            both = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xFFFF), first, second, 0xCA);
+        }
+        const __m512i by_group = _mm512_broadcast_i32x4(rows::step == 16 ? _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)
+                                                                         : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
         // Each 128 bits now have four bytes of each group.
         _mm512_storeu_si512(
             codes, _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_shuffle_epi8(both, by_group)));
@@ -366,12 +380,6 @@ struct avx512_encoder {
 
 private:
     NIBBLE_INLINE static __m512i largest_of_block(const std::byte* from, std::uint64_t n) {
-        if constexpr (!narrow) {
-            // With so much work between loads the processor does not look far enough ahead. One instruction, not an unrolled row of
-            // them, shows its prefetcher the stream.
-#pragma GCC unroll 1
-            for (std::size_t i = 0; i < 16 * group_bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(from) + i + prefetch_distance, _MM_HINT_T0);
-        }
         return largest_of_sixteen(from, n < at_once ? static_cast<std::size_t>(n) - 1 : at_once - 1);
     }
 
@@ -413,8 +421,8 @@ private:
             careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
             _mm512_store_ps(divisors, divisor);
             if constexpr (by_rows) {
-                _mm512_store_si512(mantissas, _mm512_and_si512(top_bits, _mm512_set1_epi32(rows::n_rows - 1)));
-                const __m512i low = _mm512_sub_epi32(top_bits, _mm512_set1_epi32(rows::n_places - 1));
+                _mm512_store_si512(mantissas, _mm512_and_si512(top_bits, _mm512_set1_epi32(rows::n_parts * rows::n_rows - 1)));
+                const __m512i low = _mm512_slli_epi32(_mm512_sub_epi32(top_bits, _mm512_set1_epi32(rows::n_places / rows::unit - 1)), rows::unit - 1);
                 _mm512_store_si512(lowest, _mm512_or_si512(low, _mm512_slli_epi32(low, 16)));
             } else {
                 _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
@@ -429,6 +437,11 @@ private:
             const std::size_t count = of.n - g < packed_at_once ? of.n - g : packed_at_once;
             std::byte* to = codes + g * C::words_per_group * 4;
             const std::byte* source = from + g * group_bytes;
+            // With so much work between loads the processor does not look far enough ahead. One instruction, not an unrolled row of
+            // them, shows its prefetcher the stream.
+#pragma GCC unroll 1
+            for (std::size_t i = 0; i < packed_at_once * group_bytes; i += 64)
+                _mm_prefetch(reinterpret_cast<const char*>(source) + i + prefetch_distance, _MM_HINT_T0);
             if (((of.careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
                 encode_careful(source, count, of.divisors + g, to, table, r);
             } else if constexpr (by_rows) {

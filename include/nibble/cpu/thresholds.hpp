@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "nibble/codec/affine.hpp"
 
@@ -79,14 +80,16 @@ constexpr int code_by_law(float w, float divisor, rounding r) {
 /// each has a change of code at most once, and a number of the row, added to the place of a value, carries into its code there.
 ///
 /// With v the bits of |w| above the lowest of these binades (0 where there are none), as steps of `step`, and y = v or, for negative w, -1 - v:
-/// number (y / step) % 64 plus y is the code times `step`, and something below `step`.
+/// number (y / step) % 64 plus y is the code times `step`, and something below `step`. For f16 the bits are doubled first, so that a step is 256:
+/// the code is a byte of its own.
 template <class C, class T>
 struct code_rows {
     static constexpr unsigned mantissa_bits = std::is_same_v<T, bf16> ? 7 : 10;
-    static constexpr int step = 1 << (mantissa_bits - 3);
+    static constexpr int unit = std::is_same_v<T, bf16> ? 1 : 2;
+    static constexpr int step = unit << (mantissa_bits - 3);
     static constexpr int n_places = 32 * step;
-    static constexpr std::size_t n_rows = std::size_t{1} << mantissa_bits;
-    static constexpr int positive = C::max_code - C::zero_code;
+    static constexpr std::size_t n_rows = 128;  ///< of a part: compilers bound the steps of one evaluation
+    static constexpr std::size_t n_parts = (std::size_t{1} << mantissa_bits) / n_rows;
 
     std::uint16_t row[n_rows][64]{};
 
@@ -103,25 +106,25 @@ struct code_rows {
     static constexpr int change(int c, int sign, float divisor, int lowest, const std::array<float, 16>& table, rounding r) {
         if constexpr (std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>) {
             const float at = table[static_cast<std::size_t>(sign > 0 ? c : c - 1)] * divisor;  // exact, and no number of T
-            return bits_of(sign > 0 ? at : -at) + 1 - lowest;
+            return (bits_of(sign > 0 ? at : -at) + 1 - lowest) * unit;
         } else {
             int low = 0;
-            int high = n_places;
+            int high = n_places / unit;
             while (high - low > 1) {
                 const int middle = (low + high) / 2;
                 const int code = code_by_law<C>(static_cast<float>(sign) * value_of(lowest + middle), divisor, r);
                 ((sign > 0 ? code > c : code < c) ? high : low) = middle;
             }
-            return high;
+            return high * unit;
         }
     }
 
-    constexpr explicit code_rows(rounding r) {
+    constexpr code_rows(rounding r, std::size_t part) {
         const auto table = thresholds<C>(r);
-        const int one = bits_of(1.0F);
+        const int one = bits_of(1.0F) + static_cast<int>(part * n_rows);
         for (int m = 0; m < static_cast<int>(n_rows); ++m) {
             const float divisor = C::scale::divisor(C::scale::round(value_of(one + m) / static_cast<float>(C::zero_code)));
-            const int lowest = one + m - (n_places - 1);
+            const int lowest = one + m - (n_places / unit - 1);
             auto* numbers = row[m];
             for (const int sign : {1, -1}) {
                 int c = C::zero_code;
@@ -145,10 +148,19 @@ struct code_rows {
         }
     }
 };
-/// Both roundings' rows, those of half_even first.
-template <class C, class T>
-struct code_tables {
-    alignas(64) static constexpr std::array<code_rows<C, T>, 2> of{code_rows<C, T>(rounding::half_even), code_rows<C, T>(rounding::half_away)};
+template <class C, class T, rounding r, std::size_t part>
+struct code_rows_part {
+    alignas(64) static constexpr code_rows<C, T> rows{r, part};
+};
+
+/// The parts of both roundings' rows, those of half_even first.
+template <class C, class T, class Parts = std::make_index_sequence<code_rows<C, T>::n_parts>>
+struct code_tables;
+template <class C, class T, std::size_t... part>
+struct code_tables<C, T, std::index_sequence<part...>> {
+    using parts = std::array<const code_rows<C, T>*, sizeof...(part)>;
+    static constexpr std::array<parts, 2> of{parts{&code_rows_part<C, T, rounding::half_even, part>::rows...},
+                                             parts{&code_rows_part<C, T, rounding::half_away, part>::rows...}};
 };
 
 /// Whether codes come from thresholds; else from an exact f32 division.
