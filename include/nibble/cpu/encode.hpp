@@ -5,6 +5,7 @@
 #include "nibble/codec/affine.hpp"
 #include "nibble/codec/plain.hpp"
 #include "nibble/cpu/cast.hpp"
+#include "nibble/cpu/encode_avx2.hpp"
 #include "nibble/cpu/encode_avx512.hpp"
 #include "nibble/cpu/encode_generic.hpp"
 
@@ -61,6 +62,12 @@ template <class Arch, class C, class T>
 struct vector_encoder_of {
     using type = generic_encoder<Arch, C, T>;
 };
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+template <class Arch, class C, class T>
+requires(has<Arch, avx2> && !has<Arch, avx512> && by_thresholds<C>) struct vector_encoder_of<Arch, C, T> {
+    using type = avx2_encoder<Arch, C, T>;
+};
+#endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 template <class Arch, class C, class T>
 requires has<Arch, avx512>

@@ -128,12 +128,7 @@ struct avx512_encoder {
         }
     }
 
-    /// Bits that values lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
-    static constexpr unsigned lost_bits = std::is_same_v<model, T> || std::is_same_v<model, float> || (std::is_same_v<T, bf16> && std::is_same_v<model, f16>)
-                                              ? 0
-                                          : std::is_same_v<model, f16> ? 13
-                                                                       : 16;
-
+    static constexpr unsigned lost_bits = detail::lost_bits<model, T>;
     static constexpr std::uint32_t below = (1u << lost_bits) - 1;
 
     /// The half of the lost bits for each threshold, and one place more for negative ones: their order is the other way round.

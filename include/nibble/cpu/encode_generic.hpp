@@ -135,7 +135,6 @@ struct generic_encoder {
         }
     }
 
-private:
     /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
     NIBBLE_INLINE static unsigned encode_block(const std::byte* from, std::size_t n, std::byte* codes, std::byte* scales, rounding r) {
         alignas(64) float w[at_once * group];

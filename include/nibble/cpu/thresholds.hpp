@@ -163,6 +163,12 @@ struct code_tables<C, T, std::index_sequence<part...>> {
                                              parts{&code_rows_part<C, T, rounding::half_away, part>::rows...}};
 };
 
+/// Bits that values of T lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
+template <class Model, class T>
+inline constexpr unsigned lost_bits = std::is_same_v<Model, T> || std::is_same_v<Model, float> || (std::is_same_v<T, bf16> && std::is_same_v<Model, f16>) ? 0
+                                      : std::is_same_v<Model, f16>                                                                                        ? 13
+                                                                                                                                                          : 16;
+
 /// Whether codes come from thresholds; else from an exact f32 division.
 template <class C>
 inline constexpr bool by_thresholds = std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>;
