@@ -119,6 +119,69 @@ NIBBLE_INLINE void decode_blocks_avx2(const std::byte* codes, const std::byte* s
 }
 #endif
 
+/// Codecs of a byte a code, in groups of whole vectors.
+template <class C>
+inline constexpr bool has_byte_decoder = C::packing::bits == 8 && C::packing::per_word * 8 == sizeof(typename C::packing::word) * 8 && C::group % 16 == 0;
+
+/// Decodes n whole groups.
+template <class Arch, class C, class Out>
+NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
+    using stored = typename C::scale::type;
+    constexpr auto bias = static_cast<float>(C::zero_code);
+    for (; n != 0; --n) {
+        stored scale;
+        std::memcpy(&scale, scales, sizeof scale);
+        const float s = to_f32(scale);
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+        if constexpr (has<Arch, avx512>) {
+            for (std::size_t i = 0; i < C::group; i += 16) {
+                const __m512 c = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + i))));
+                const __m512 x = _mm512_mul_ps(_mm512_sub_ps(c, _mm512_set1_ps(bias)), _mm512_set1_ps(s));
+                store_f32_bits_as<Arch, Out, float>(out + i * sizeof(Out), vector_u32<Arch>(_mm512_castps_si512(x)));
+            }
+        }
+#endif
+#if defined(__AVX2__)
+        if constexpr (has<Arch, avx2> && lanes<Arch> == 8) {
+            for (std::size_t i = 0; i < C::group; i += 8) {
+                const __m256 c = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes + i))));
+                const __m256 x = _mm256_mul_ps(_mm256_sub_ps(c, _mm256_set1_ps(bias)), _mm256_set1_ps(s));
+                store_f32_bits_as<Arch, Out, float>(out + i * sizeof(Out), vector_u32<Arch>(_mm256_castps_si256(x)));
+            }
+        }
+#endif
+        codes += C::group;
+        scales += sizeof(stored);
+        out += C::group * sizeof(Out);
+    }
+}
+
+/// memcpy to memory that will not be read soon: `to` is aligned to 64 bytes and n a multiple of 64.
+template <class Arch>
+NIBBLE_INLINE void stream(std::byte* to, const std::byte* from, std::size_t n) {
+#if defined(__AVX512F__)
+    if constexpr (has<Arch, avx512>) {
+        for (std::size_t i = 0; i < n; i += 64) _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i), _mm512_loadu_si512(from + i));
+        return;
+    }
+#endif
+#if defined(__SSE2__)
+    if constexpr (has<Arch, sse2>) {
+        for (std::size_t i = 0; i < n; i += 16) {
+            _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+        }
+        return;
+    }
+#endif
+    std::memcpy(to, from, n);
+}
+template <class Arch>
+NIBBLE_INLINE void end_of_streams() {
+#if defined(__SSE2__)
+    if constexpr (has<Arch, sse2>) _mm_sfence();
+#endif
+}
+
 }  // namespace detail
 
 /// Decodes a row of k values from its dense planes (layout nk) to float or f16 (rounded to nearest even).
@@ -145,6 +208,12 @@ void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k
         }
 #endif
     }
+#if defined(__AVX2__)
+    if constexpr (detail::has_byte_decoder<C> && has<Arch, avx2>) {
+        g = k / C::group;
+        detail::decode_byte_groups<Arch, C, Out>(codes, scales, g, target);
+    }
+#endif
     float w[C::group];
     for (; g * C::group < k; ++g) {
         word words[C::words_per_group];
@@ -157,6 +226,66 @@ void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k
         const std::uint64_t n = rest < C::group ? rest : C::group;
         cast_row<Arch>(w, n, reinterpret_cast<Out*>(target + g * C::group * sizeof(Out)));
     }
+}
+
+/// Which rows of a tensor's planes decode_rows is to decode.
+struct stored_rows {
+    std::uint64_t n_rows;  ///< of the tensor, [n_rows, k]
+    std::uint64_t k;
+    std::uint64_t begin;
+    std::uint64_t end;  ///< rows [begin, end)
+    bool transposed;    ///< layout kn, planes of [J, n_rows]; else nk, [n_rows, J]
+};
+
+/// Tensors whose decoded size is more are not kept in caches: decode_rows writes around them.
+inline constexpr std::uint64_t streamed_from_n_bytes = std::uint64_t{16} << 20;
+
+/// Decodes rows of a whole tensor's planes to out, [end - begin, k]: each as decode_row does. C is the codec in layout nk.
+template <class Arch, formulaic C, class Out>
+void decode_rows(const std::byte* codes, const std::byte* scales, const stored_rows& stored, Out* out) {
+    using word = typename C::packing::word;
+    using scale = typename C::scale::type;
+    constexpr std::size_t n_words = C::words_per_group;
+    // A piece of a row, whose decoded values stay in the first-level cache on their way to memory. Transposed planes
+    // are turned a few rows at a time: what lies together there is the same word of neighbouring rows.
+    constexpr std::size_t groups = 1024 / C::group < 16 ? 16 : 1024 / C::group / 16 * 16;
+    constexpr std::size_t values = groups * C::group;
+    constexpr std::uint64_t rows_at_once = 16;
+    const std::uint64_t k = stored.k;
+    const std::uint64_t n_groups = groups_of<C>(k);
+    const std::uint64_t row_bytes = k * sizeof(Out);
+    auto* target = reinterpret_cast<std::byte*>(out);
+    const bool streamed = stored.n_rows * row_bytes > streamed_from_n_bytes && row_bytes % 64 == 0 && reinterpret_cast<std::uintptr_t>(out) % 64 == 0;
+    alignas(64) std::byte piece[values * sizeof(Out)];
+    alignas(64) word words[rows_at_once][groups * n_words];
+    alignas(64) scale turned[rows_at_once][groups];
+    const std::uint64_t step = stored.transposed ? rows_at_once : 1;
+    for (std::uint64_t n = stored.begin; n < stored.end; n += step) {
+        const std::uint64_t n_here = stored.end - n < step ? stored.end - n : step;
+        for (std::uint64_t g = 0; g < n_groups; g += groups) {
+            const std::uint64_t groups_here = n_groups - g < groups ? n_groups - g : groups;
+            const std::uint64_t first = g * C::group;
+            const std::uint64_t count = k - first < values ? k - first : values;
+            if (stored.transposed) {
+                for (std::uint64_t j = 0; j < groups_here * n_words; ++j) {
+                    const std::byte* from = codes + ((g * n_words + j) * stored.n_rows + n) * sizeof(word);
+                    for (std::uint64_t i = 0; i < n_here; ++i) std::memcpy(&words[i][j], from + i * sizeof(word), sizeof(word));
+                }
+                for (std::uint64_t j = 0; j < groups_here; ++j) {
+                    const std::byte* from = scales + ((g + j) * stored.n_rows + n) * sizeof(scale);
+                    for (std::uint64_t i = 0; i < n_here; ++i) std::memcpy(&turned[i][j], from + i * sizeof(scale), sizeof(scale));
+                }
+            }
+            for (std::uint64_t i = 0; i < n_here; ++i) {
+                const std::byte* c = stored.transposed ? reinterpret_cast<const std::byte*>(words[i]) : codes + (n * n_groups + g) * n_words * sizeof(word);
+                const std::byte* s = stored.transposed ? reinterpret_cast<const std::byte*>(turned[i]) : scales + (n * n_groups + g) * sizeof(scale);
+                std::byte* to = target + (n - stored.begin + i) * row_bytes + first * sizeof(Out);
+                decode_row<Arch, C, Out>(c, s, count, reinterpret_cast<Out*>(streamed ? piece : to));
+                if (streamed) detail::stream<Arch>(to, piece, count * sizeof(Out));
+            }
+        }
+    }
+    if (streamed) detail::end_of_streams<Arch>();
 }
 
 }  // namespace nibble::cpu

@@ -50,13 +50,15 @@ inline constexpr bool is_plain = false;
 template <class T>
 inline constexpr bool is_plain<plain<T>> = true;
 
-/// Whether a codec's groups are encoded by vectors: MLC's shapes.
+/// Whether a codec's groups are encoded by vectors: MLC's shapes, and bytes.
 template <class C>
 inline constexpr bool has_vector_encoder = false;
 template <class Scale, class Layout>
 inline constexpr bool has_vector_encoder<affine<low_first<4, std::uint32_t>, Scale, bias<7>, 32, Layout>> = true;
 template <class Scale, class Layout>
 inline constexpr bool has_vector_encoder<affine<low_first<3, std::uint32_t>, Scale, bias<3>, 40, Layout>> = true;
+template <class Scale, class Layout>
+inline constexpr bool has_vector_encoder<affine<low_first<8, std::uint32_t>, Scale, bias<127>, 32, Layout>> = true;
 
 template <class Arch, class C, class T>
 struct vector_encoder_of {

@@ -279,6 +279,26 @@ struct avx512_encoder {
             codes, _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_shuffle_epi8(both, by_group)));
     }
 
+    /// Codes of a byte by the law's own steps, for any scale.
+    NIBBLE_INLINE static void encode_bytes(const std::byte* from, float divisor, std::byte* codes, rounding r) {
+        const auto step = [](__m512 x) __attribute__((always_inline)) {
+            if constexpr (std::is_same_v<scale, f16_scale>) return round_to_f16(x);
+            return x;
+        };
+        for (std::size_t i = 0; i < group; i += 16) {
+            const __m512 w = round_to_model(load(from + i * sizeof(T)));
+            __m512 x = step(_mm512_add_ps(step(_mm512_div_ps(w, _mm512_set1_ps(divisor))), _mm512_set1_ps(static_cast<float>(C::zero_code))));
+            x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(C::max_code)));
+            __m512i c = _mm512_cvtps_epi32(x);
+            if (r == rounding::half_away) {
+                c = _mm512_cvttps_epi32(x);
+                const __mmask16 up = _mm512_cmp_ps_mask(_mm512_sub_ps(x, _mm512_cvtepi32_ps(c)), _mm512_set1_ps(0.5F), _CMP_GE_OQ);
+                c = _mm512_mask_add_epi32(c, up, c, _mm512_set1_epi32(1));
+            }
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i), _mm512_maskz_cvtepi32_epi8(0xFFFF, c));
+        }
+    }
+
     /// One number for each lane of vector v of the groups that are packed together, given one for each group.
     NIBBLE_INLINE static __m512 spread(const float* of, std::size_t v) {
         const std::size_t first = 16 * v / group;
@@ -437,7 +457,9 @@ private:
 #pragma GCC unroll 1
             for (std::size_t i = 0; i < packed_at_once * group_bytes; i += 64)
                 _mm_prefetch(reinterpret_cast<const char*>(source) + i + prefetch_distance, _MM_HINT_T0);
-            if (((of.careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
+            if constexpr (C::packing::bits == 8) {
+                for (std::size_t i = 0; i < count; ++i) encode_bytes(source + i * group_bytes, of.divisors[g + i], to + i * group, r);
+            } else if (((of.careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
                 encode_careful(source, count, of.divisors + g, to, table, r);
             } else if constexpr (by_rows) {
                 encode_by_rows(source, of.lowest + g, of.mantissas + g, to, code_tables<C, T>::of[r == rounding::half_even ? 0 : 1]);

@@ -108,8 +108,10 @@ struct generic_encoder {
         constexpr auto top = static_cast<float>(C::max_code);
         f32 x = w / divisor;
         if constexpr (std::is_same_v<scale, f16_scale>) {
-            x = xsimd::select(x > f32(-16.0F), x, f32(-16.0F));  // a NaN too: code 0
-            x = xsimd::select(x < f32(16.0F), x, f32(16.0F));
+            constexpr float bound = C::zero_code < 16 ? 16.0F : 256.0F;  // beyond all codes, and so are numbers that f16 lacks
+            static_assert(C::max_code < 256);
+            x = xsimd::select(x > f32(-bound), x, f32(-bound));  // a NaN too: code 0
+            x = xsimd::select(x < f32(bound), x, f32(bound));
             x = round_to_11_bits<Arch>(round_to_11_bits<Arch>(x) + f32(bias));
         } else {
             x = x + f32(bias);
@@ -177,8 +179,10 @@ struct generic_encoder {
             alignas(64) std::uint32_t c[group];
             const f32 divisor(divisors[g]);
             for (std::size_t i = 0; i < group; i += width) codes_of(f32::load_aligned(w + g * group + i), divisor, r).store_aligned(c + i);
-            if constexpr (group == 32) {
+            if constexpr (C::packing::bits == 4) {
                 pack_32_nibbles<Arch>(c, codes + g * 16);
+            } else if constexpr (C::packing::bits == 8) {
+                for (std::size_t i = 0; i < group; ++i) codes[g * group + i] = static_cast<std::byte>(c[i]);
             } else {
                 pack_40_threes<Arch>(c, codes + g * 16);
             }

@@ -171,6 +171,6 @@ inline constexpr unsigned lost_bits = std::is_same_v<Model, T> || std::is_same_v
 
 /// Whether codes come from thresholds; else from an exact f32 division.
 template <class C>
-inline constexpr bool by_thresholds = std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>;
+inline constexpr bool by_thresholds = C::max_code < 16 && (std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>);
 
 }  // namespace nibble::cpu::detail
