@@ -76,6 +76,58 @@ NIBBLE_INLINE void decode_blocks_avx512(const std::byte* codes, const std::byte*
         out += tables::n_values * sizeof(Out);
     }
 }
+
+/// Codecs of nibbles in groups of 32: one group is four words.
+template <class C>
+inline constexpr bool has_nibble_decoder = std::is_same_v<typename C::packing, low_first<4, std::uint32_t>>&& C::group == 32;
+
+/// Decodes n times sixteen groups. All that a group's codes can mean is one vector: so a value is looked up, with its scale. `streamed`: past
+/// the caches, to memory aligned to 64 bytes.
+template <class Arch, class C, class Out, bool streamed>
+NIBBLE_INLINE void decode_nibbles_avx512(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
+    using stored = typename C::scale::type;
+    const __m512 values = _mm512_loadu_ps(decode_tables_of<C, 16>::of.value);
+    const auto put = [](std::byte * to, __m512i v) __attribute__((always_inline)) {
+        if constexpr (streamed) {
+            _mm512_stream_si512(reinterpret_cast<__m512i*>(to), v);
+        } else {
+            _mm512_storeu_si512(to, v);
+        }
+    };
+    for (; n != 0; --n, codes += 256, scales += 16 * sizeof(stored), out += 512 * sizeof(Out)) {
+        _mm_prefetch(reinterpret_cast<const char*>(scales) + 1024, _MM_HINT_T0);
+        alignas(64) float s[16];
+        const __m512 sixteen = _mm512_castsi512_ps(load_as_f32_bits<Arch, stored>(scales));
+        _mm512_store_ps(s, sixteen);
+        if constexpr (std::is_same_v<Out, f16>) {
+            // NaNs have rules of their own
+            if (_mm512_cmp_ps_mask(_mm512_abs_ps(sixteen), _mm512_set1_ps(3.4e38F), _CMP_NLE_UQ) != 0) [[unlikely]] {
+                decode_blocks_avx512<Arch, C, Out>(codes, scales, 512 / decode_tables<C, 16>::n_values, out);
+                continue;
+            }
+        }
+#pragma GCC unroll 1
+        for (std::size_t g = 0; g < 16; ++g) {
+            if (g % 4 == 0) _mm_prefetch(reinterpret_cast<const char*>(codes) + 16 * g + 2048, _MM_HINT_T0);
+            const __m512i words = _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16 * g)));
+            const __m512 meanings = _mm512_mul_ps(values, _mm512_set1_ps(s[g]));
+            std::byte* to = out + 32 * g * sizeof(Out);
+            if constexpr (std::is_same_v<Out, float>) {
+                const __m512i shifts = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
+                const __m512i first = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1), words);
+                const __m512i second = _mm512_permutexvar_epi32(_mm512_setr_epi32(2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3), words);
+                put(to, _mm512_castps_si512(_mm512_permutexvar_ps(_mm512_srlv_epi32(first, shifts), meanings)));
+                put(to + 64, _mm512_castps_si512(_mm512_permutexvar_ps(_mm512_srlv_epi32(second, shifts), meanings)));
+            } else {
+                alignas(64) static constexpr std::uint16_t order[32] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,
+                                                                        4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7};
+                const __m512i each = _mm512_srlv_epi16(_mm512_permutexvar_epi16(_mm512_load_si512(order), words), _mm512_set1_epi64(0x000C000800040000));
+                const __m256i rounded = _mm512_maskz_cvtps_ph(0xFFFF, meanings, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+                put(to, _mm512_permutexvar_epi16(_mm512_and_si512(each, _mm512_set1_epi16(15)), _mm512_castsi256_si512(rounded)));
+            }
+        }
+    }
+}
 #endif
 
 #if defined(__AVX2__)
@@ -156,6 +208,10 @@ NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* s
     }
 }
 
+/// Whether a codec's decoder can write past the caches itself.
+template <class Arch, class C>
+inline constexpr bool has_streams = has<Arch, avx512>&& std::is_same_v<typename C::packing, low_first<4, std::uint32_t>>&& C::group == 32;
+
 /// memcpy to memory that will not be read soon: `to` is aligned to 64 bytes and n a multiple of 64.
 template <class Arch>
 NIBBLE_INLINE void stream(std::byte* to, const std::byte* from, std::size_t n) {
@@ -184,9 +240,11 @@ NIBBLE_INLINE void end_of_streams() {
 
 }  // namespace detail
 
-/// Decodes a row of k values from its dense planes (layout nk) to float or f16 (rounded to nearest even).
-template <class Arch, formulaic C, class Out>
-void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
+namespace detail {
+
+/// decode_row, whose whole vectors may go past the caches.
+template <class Arch, class C, class Out, bool streamed>
+NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
     using word = typename C::packing::word;
     using stored_scale = typename C::scale::type;
     constexpr std::size_t per_word = C::packing::per_word;
@@ -196,8 +254,14 @@ void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
         if constexpr (has<Arch, avx512>) {
             using tables = detail::decode_tables<C, 16>;
-            detail::decode_blocks_avx512<Arch, C, Out>(codes, scales, k / tables::n_values, target);
-            g = k / tables::n_values * tables::n_groups;
+            if constexpr (has_nibble_decoder<C>) {
+                decode_nibbles_avx512<Arch, C, Out, streamed>(codes, scales, k / 512, target);
+                g = k / 512 * 16;
+            }
+            const std::uint64_t n = (k - g * C::group) / tables::n_values;
+            decode_blocks_avx512<Arch, C, Out>(codes + g * sizeof(word) * C::words_per_group, scales + g * sizeof(stored_scale), n,
+                                               target + g * C::group * sizeof(Out));
+            g += n * tables::n_groups;
         }
 #endif
 #if defined(__AVX2__)
@@ -226,6 +290,14 @@ void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k
         const std::uint64_t n = rest < C::group ? rest : C::group;
         cast_row<Arch>(w, n, reinterpret_cast<Out*>(target + g * C::group * sizeof(Out)));
     }
+}
+
+}  // namespace detail
+
+/// Decodes a row of k values from its dense planes (layout nk) to float or f16 (rounded to nearest even).
+template <class Arch, formulaic C, class Out>
+void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
+    detail::decode_row_to<Arch, C, Out, false>(codes, scales, k, out);
 }
 
 /// Which rows of a tensor's planes decode_rows is to decode.
@@ -280,8 +352,14 @@ void decode_rows(const std::byte* codes, const std::byte* scales, const stored_r
                 const std::byte* c = stored.transposed ? reinterpret_cast<const std::byte*>(words[i]) : codes + (n * n_groups + g) * n_words * sizeof(word);
                 const std::byte* s = stored.transposed ? reinterpret_cast<const std::byte*>(turned[i]) : scales + (n * n_groups + g) * sizeof(scale);
                 std::byte* to = target + (n - stored.begin + i) * row_bytes + first * sizeof(Out);
-                decode_row<Arch, C, Out>(c, s, count, reinterpret_cast<Out*>(streamed ? piece : to));
-                if (streamed) detail::stream<Arch>(to, piece, count * sizeof(Out));
+                if (!streamed) {
+                    decode_row<Arch, C, Out>(c, s, count, reinterpret_cast<Out*>(to));
+                } else if constexpr (detail::has_streams<Arch, C>) {
+                    detail::decode_row_to<Arch, C, Out, true>(c, s, count, reinterpret_cast<Out*>(to));
+                } else {
+                    decode_row<Arch, C, Out>(c, s, count, reinterpret_cast<Out*>(piece));
+                    detail::stream<Arch>(to, piece, count * sizeof(Out));
+                }
             }
         }
     }
