@@ -258,7 +258,7 @@ NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* s
 
 /// Transposes `count` rows of a plane of layout kn, [J, n_rows], of which n_here values each are wanted, to n_here rows of `width` values.
 template <class Arch, class T, std::size_t width>
-NIBBLE_INLINE void turn(const std::byte* from, std::uint64_t count, std::uint64_t n_rows, std::uint64_t n_here, T* to) {
+[[gnu::noinline]] void turn(const std::byte* from, std::uint64_t count, std::uint64_t n_rows, std::uint64_t n_here, T* to) {
     std::uint64_t j = 0;
 #if defined(__SSE2__)
     if constexpr (has<Arch, sse2> && sizeof(T) == 4) {
