@@ -213,7 +213,7 @@ NIBBLE_INLINE float number_of_f16(f16 x) {
 template <class Arch, class C, class Out>
 NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
     using stored = typename C::scale::type;
-    constexpr auto bias = static_cast<float>(C::zero_code);
+    [[maybe_unused]] constexpr auto bias = static_cast<float>(C::zero_code);
     for (; n != 0; --n) {
         stored scale;
         std::memcpy(&scale, scales, sizeof scale);
@@ -223,7 +223,7 @@ NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* s
         } else {
             s = to_f32(scale);
         }
-        const bool numbers = s - s == 0.0F;
+        [[maybe_unused]] const bool numbers = s - s == 0.0F;
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
         if constexpr (has<Arch, avx512>) {
             for (std::size_t i = 0; i < C::group; i += 16) {
