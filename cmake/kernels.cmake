@@ -52,7 +52,7 @@ endif()
 
 # The lists of the units, as macro calls.
 set(nibble_kernel_laws "")
-foreach(codec q4f16_1 q4f32_1 q4bf16_1 rows_of<q4bf16_0> q3f16_1)
+foreach(codec q4f16_1 q4f32_1 q4bf16_1 rows_of<q4bf16_0> q3f16_1 q8f16_1)
   string(APPEND nibble_kernel_laws "NIBBLE_LAW(${codec})\n")
 endforeach()
 set(nibble_kernel_archs "")
