@@ -3,6 +3,7 @@
 // Y = X W^T: the product of stored weights with several vectors of activations. Weights are unpacked once for all of them, to a panel
 // that stays in the first caches.
 
+#include "nibble/cpu/gemm_avx2.hpp"
 #include "nibble/cpu/gemm_avx512.hpp"
 #include "nibble/cpu/gemv.hpp"
 
@@ -211,6 +212,11 @@ void gemm(const matrix& w, const std::byte* x, std::uint64_t m, std::uint64_t fi
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) {
         return detail::gemm_by_bytes<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(w, x, m, first, last, y, ldy);
+    }
+#endif
+#if defined(__AVX2__) && defined(__F16C__)
+    if constexpr (detail::several_by_short_bytes<Arch, Mode, C>) {
+        return detail::gemm_by_short_bytes<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(w, x, m, first, last, y, ldy);
     }
 #endif
     detail::gemm_by_floats<Arch, C>(w, reinterpret_cast<const float*>(x), m, first, last, y, ldy);
