@@ -30,6 +30,24 @@ public:
         return all;
     }
 
+    /// Repacks copy i of the weights, where its kernels for this processor want them so; the output is the product with the last of them.
+    [[nodiscard]] static std::optional<contestant> repack(const matmul_problem& p) {
+        auto* type = repacking();
+        if (type == nullptr) return std::nullopt;
+        matmul_problem one = p;
+        one.n_copies = 1;
+        const auto g = make_graphs(one, type);
+        const auto copies = std::make_shared<std::vector<std::vector<std::byte>>>(p.n_copies, pack(p.w));
+        contestant c = as_contestant("ggml Q4_0 repack", g);
+        c.exact = true;
+        c.run = [g, copies](std::size_t i) { ggml_backend_tensor_set(g->weights[0], (*copies)[i].data(), 0, (*copies)[i].size()); };
+        c.output = [g] {
+            ggml_graph_compute(g->each[0], &g->plan);
+            return g->y.data();
+        };
+        return c;
+    }
+
     /// Q4_0 from values of T, by rows: 16-bit sources are converted to f32 first, as its tools do.
     template <class T>
     static void quantize(const T* values, std::size_t n, std::size_t k, std::byte* out) {
@@ -67,6 +85,7 @@ private:
         ggml_context* context = nullptr;
         ggml_threadpool* threads = nullptr;
         std::vector<ggml_backend_buffer_t> buffers;
+        std::vector<ggml_tensor*> weights;
         std::vector<ggml_cgraph*> each;  // one for each copy of the weights
         std::vector<float> x, y;
         std::vector<std::uint8_t> scratch;
@@ -91,7 +110,7 @@ private:
         return nullptr;
     }
 
-    static contestant matmul(const char* name, const matmul_problem& p, ggml_backend_buffer_type_t type) {
+    static std::shared_ptr<graphs> make_graphs(const matmul_problem& p, ggml_backend_buffer_type_t type) {
         const auto g = std::make_shared<graphs>();
         g->x.assign(p.x.begin(), p.x.begin() + static_cast<std::ptrdiff_t>(p.m * p.w.k));
         g->y.resize(p.m * p.w.n);
@@ -108,6 +127,7 @@ private:
             g->buffers.push_back(ggml_backend_buft_alloc_buffer(type, ggml_backend_buft_get_alloc_size(type, w)));
             ggml_backend_tensor_alloc(g->buffers.back(), w, ggml_backend_buffer_get_base(g->buffers.back()));
             ggml_backend_tensor_set(w, blocks.data(), 0, blocks.size());
+            g->weights.push_back(w);
             auto* x = ggml_new_tensor_2d(g->context, GGML_TYPE_F32, k, m);
             x->data = g->x.data();
             auto* y = ggml_mul_mat(g->context, w, x);
@@ -118,12 +138,22 @@ private:
         g->plan = ggml_graph_plan(g->each[0], p.n_threads, g->threads);
         g->scratch.resize(g->plan.work_size);
         g->plan.work_data = g->scratch.data();
+        return g;
+    }
+
+    static contestant as_contestant(const char* name, const std::shared_ptr<graphs>& g) {
         contestant c;
         c.name = name;
-        c.run = [g](std::size_t i) { ggml_graph_compute(g->each[i], &g->plan); };
         c.output = [g] { return g->y.data(); };
         c.wake = [g] { ggml_threadpool_resume(g->threads); };
         c.sleep = [g] { ggml_threadpool_pause(g->threads); };
+        return c;
+    }
+
+    static contestant matmul(const char* name, const matmul_problem& p, ggml_backend_buffer_type_t type) {
+        const auto g = make_graphs(p, type);
+        contestant c = as_contestant(name, g);
+        c.run = [g](std::size_t i) { ggml_graph_compute(g->each[i], &g->plan); };
         return c;
     }
 };

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// nibble's side: q4f16_1, the kernels of the best architecture of this machine.
+// nibble's side: q4f16_1 as it lies in the files, and repacked, through the table of the best architecture of this machine.
 
+#include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 #include "nibble/codec/quantize.hpp"
 #include "nibble/cpu/kernels.hpp"
+#include "nibble/cpu/products.hpp"
 #include "peers/crew.hpp"
 #include "peers/problem.hpp"
 
@@ -15,69 +19,107 @@ namespace peers {
 class nibble_peer {
 public:
     using codec = nibble::q4f16_1;
-    static constexpr std::size_t bias = 7;
+    using repacked = nibble::cpu::packed<codec>;
 
-    [[nodiscard]] static std::string version() { return std::string("nibble, kernels for ") + nibble::cpu::arch_name(); }
+    [[nodiscard]] static std::string version() { return std::string("nibble, kernels for ") + nibble::cpu::products().arch; }
 
     /// Codes and scales of [N, K], as MLC stores them: eight codes a word, the earlier ones low.
-    struct packed {
+    struct planes {
         std::vector<std::byte> codes, scales;
+        [[nodiscard]] nibble::cpu::matrix view(std::size_t n, std::size_t k) const { return {{codes.data(), scales.data()}, n, k}; }
     };
-    static packed pack(const weights& w) {
-        packed p{std::vector<std::byte>(w.codes.size() / 2), std::vector<std::byte>(w.scales.size() * 2)};
+    static planes pack(const weights& w) {
+        planes p{std::vector<std::byte>(w.codes.size() / 2), std::vector<std::byte>(w.scales.size() * 2)};
         for (std::size_t i = 0; i < p.codes.size(); ++i) p.codes[i] = static_cast<std::byte>((w.codes[2 * i] + 7) | (w.codes[2 * i + 1] + 7) << 4);
         std::memcpy(p.scales.data(), w.scales.data(), p.scales.size());
         return p;
     }
 
-    static std::vector<contestant> matmuls(const matmul_problem& p) { return {decoded(p)}; }
+    static std::vector<contestant> matmuls(const matmul_problem& p) {
+        using nibble::cpu::exact;
+        using nibble::cpu::int8;
+        const planes stored = pack(p.w);
+        planes tiles = stored;
+        nibble::cpu::products().repack<codec>()(stored.view(p.w.n, p.w.k), 0, p.w.n, tiles.codes.data(), tiles.scales.data());
+        return {matmul<exact, codec>("nibble exact", p, stored), matmul<int8, codec>("nibble int8", p, stored),
+                matmul<exact, repacked>("nibble exact repacked", p, tiles), matmul<int8, repacked>("nibble int8 repacked", p, tiles)};
+    }
+
+    /// Repacks copy i of the weights; the output is the exact product of p with what was written.
+    static contestant repack(const matmul_problem& p) {
+        auto s = std::make_shared<state>(p, pack(p.w), nibble::cpu::prepared_bytes<repacked>(p.m, p.w.k));
+        const auto to = std::make_shared<planes>(s->copies[0]);
+        contestant c = as_contestant("nibble repack", s);
+        c.exact = true;
+        c.run = [s, to, n = p.w.n, k = p.w.k](std::size_t i) {
+            const auto f = nibble::cpu::products().repack<codec>();
+            s->by_tiles(n, [&](std::size_t first, std::size_t last) { f(s->copies[i].view(n, k), first, last, to->codes.data(), to->scales.data()); });
+        };
+        c.output = [s, to, n = p.w.n, k = p.w.k] {
+            nibble::cpu::products().prepare<nibble::cpu::exact, repacked>()(s->x.data(), k, 1, k, s->prepared.get());
+            nibble::cpu::products().gemv<nibble::cpu::exact, repacked>()(to->view(n, k), s->prepared.get(), 0, n, s->y.data());
+            return s->y.data();
+        };
+        return c;
+    }
 
     template <class T>
-    static void quantize(const T* values, std::size_t first, std::size_t last, std::size_t k, packed& out) {
+    static void quantize(const T* values, std::size_t first, std::size_t last, std::size_t k, planes& out) {
         const auto encode = nibble::cpu::encode_row_fn<codec, T>();
         for (std::size_t r = first; r < last; ++r) encode(values + r * k, k, out.codes.data() + r * k / 2, out.scales.data() + r * k / group * 2, {});
     }
-    static void dequantize(const packed& w, std::size_t first, std::size_t last, std::size_t k, float* out) {
+    static void dequantize(const planes& w, std::size_t first, std::size_t last, std::size_t k, float* out) {
         const auto decode = nibble::cpu::decode_row_fn<codec, float>();
         for (std::size_t r = first; r < last; ++r) decode(w.codes.data() + r * k / 2, w.scales.data() + r * k / group * 2, k, out + r * k);
     }
 
 private:
+    struct free_aligned {
+        void operator()(std::byte* p) const { std::free(p); }
+    };
     struct state {
-        explicit state(int n_threads) : threads(n_threads) {}
+        state(const matmul_problem& p, const planes& w, std::size_t prepared_bytes)
+            : threads(p.n_threads),
+              copies(p.n_copies, w),
+              x(p.x),
+              y(p.m * p.w.n),
+              prepared(static_cast<std::byte*>(std::aligned_alloc(64, (prepared_bytes + 63) / 64 * 64))) {}
+        /// f(first, last) for the rows in n_threads parts, each of whole tiles of 16.
+        void by_tiles(std::size_t n, const std::function<void(std::size_t, std::size_t)>& f) {
+            threads.split((n + 15) / 16, [&](std::size_t first, std::size_t last) { f(first * 16, std::min(last * 16, n)); });
+        }
         crew threads;
-        std::vector<packed> copies;
+        std::vector<planes> copies;
         std::vector<float> x, y;
+        std::unique_ptr<std::byte, free_aligned> prepared;
     };
 
-    /// Each row decoded, then multiplied.
-    static contestant decoded(const matmul_problem& p) {
-        const auto s = std::make_shared<state>(p.n_threads);
-        s->copies.assign(p.n_copies, pack(p.w));
-        s->x = p.x;
-        s->y.resize(p.m * p.w.n);
+    static contestant as_contestant(const char* name, const std::shared_ptr<state>& s) {
         contestant c;
-        c.name = "nibble decoded rows";
-        c.exact = true;
-        c.run = [s, n = p.w.n, k = p.w.k, m = p.m](std::size_t i) {
-            const auto decode = nibble::cpu::decode_row_fn<codec, float>();
-            s->threads.split(n, [&](std::size_t first, std::size_t last) {
-                std::vector<float> row(k);
-                for (std::size_t r = first; r < last; ++r) {
-                    decode(s->copies[i].codes.data() + r * k / 2, s->copies[i].scales.data() + r * k / group * 2, k, row.data());
-                    for (std::size_t j = 0; j < m; ++j) {
-                        float sum[16] = {};
-                        for (std::size_t a = 0; a < k; a += 16)
-                            for (std::size_t b = 0; b < 16; ++b) sum[b] += row[a + b] * s->x[j * k + a + b];
-                        for (std::size_t b = 1; b < 16; ++b) sum[0] += sum[b];
-                        s->y[j * n + r] = sum[0];
-                    }
-                }
-            });
-        };
+        c.name = name;
         c.output = [s] { return s->y.data(); };
         c.wake = [s] { s->threads.wake(); };
         c.sleep = [s] { s->threads.sleep(); };
+        return c;
+    }
+
+    /// Activations are prepared in each run, as every caller must.
+    template <class Mode, class C>
+    static contestant matmul(const char* name, const matmul_problem& p, const planes& w) {
+        const auto s = std::make_shared<state>(p, w, nibble::cpu::prepared_bytes<C>(p.m, p.w.k));
+        contestant c = as_contestant(name, s);
+        c.exact = std::is_same_v<Mode, nibble::cpu::exact>;
+        c.run = [s, prepare = nibble::cpu::products().prepare<Mode, C>(), gemv = nibble::cpu::products().gemv<Mode, C>(),
+                 gemm = nibble::cpu::products().gemm<Mode, C>(), n = p.w.n, k = p.w.k, m = p.m](std::size_t i) {
+            prepare(s->x.data(), k, m, k, s->prepared.get());
+            const nibble::cpu::matrix view = s->copies[i].view(n, k);
+            s->by_tiles(n, [&](std::size_t first, std::size_t last) {
+                if (m == 1)
+                    gemv(view, s->prepared.get(), first, last, s->y.data());
+                else
+                    gemm(view, s->prepared.get(), m, first, last, s->y.data(), n);
+            });
+        };
         return c;
     }
 };

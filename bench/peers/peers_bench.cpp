@@ -2,6 +2,8 @@
 // nibble beside ggml and ONNX Runtime, in one process on the same data. Contestants take turns: in each round each of them works for some
 // milliseconds. Printed are the fastest run of all rounds, and the median of the rounds' medians. One thread is timed by the processor time
 // of the process, more threads by the clock on the wall.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -142,12 +144,7 @@ public:
         const auto x = make_values(m * k, 1);
         work job{name, m == 1 ? static_cast<double>(w.n_bytes()) : 2. * static_cast<double>(m * n * k), m == 1 ? "GB/s" : "GFLOP/s", 1, true, {}};
         if (from_memory) job.n_copies = (std::size_t{200} << 20) / w.n_bytes() + 1;
-        for (std::size_t j = 0; j < std::min<std::size_t>(m, 2); ++j)
-            for (std::size_t r = 0; r < n; ++r) {
-                double sum = 0;
-                for (std::size_t i = 0; i < k; ++i) sum += static_cast<double>(w.at(r * k + i)) * static_cast<double>(x[j * k + i]);
-                job.expected.push_back(sum);
-            }
+        expect(job, w, x, m);
         const matmul_problem p{w, x, m, job.n_copies, options_.threads};
         std::vector<contestant> all = nibble_peer::matmuls(p);
         const auto take = [&](std::vector<contestant> more) { std::move(more.begin(), more.end(), std::back_inserter(all)); };
@@ -159,6 +156,23 @@ public:
             take(onnxruntime_->matmuls(p));
             if (m > 1) take({onnxruntime_->f32_matmul(p)});
         }
+#endif
+        compare(job, all);
+    }
+
+    /// The price of the layout that products read fastest: weights from memory, rearranged once.
+    void repack(std::size_t n, std::size_t k) {
+        const std::string name = "repack " + std::to_string(n) + "x" + std::to_string(k);
+        if (!options_.wants(name)) return;
+        const weights w = make_weights(n, k);
+        const auto x = make_values(k, 1);
+        work job{name, static_cast<double>(w.n_bytes()), "GB/s", (std::size_t{200} << 20) / w.n_bytes() + 1, false, {}};
+        expect(job, w, x, 1);
+        const matmul_problem p{w, x, 1, job.n_copies, options_.threads};
+        std::vector<contestant> all{nibble_peer::repack(p)};
+#if defined(NIBBLE_PEER_GGML)
+        if (ggml_)
+            if (auto c = ggml_->repack(p)) all.push_back(*c);
 #endif
         compare(job, all);
     }
@@ -188,7 +202,7 @@ public:
             all.push_back(c);
         };
         std::vector<contestant> all;
-        nibble_peer::packed ours{std::vector<std::byte>(n * k / 2), std::vector<std::byte>(n * k / group * 2)};
+        nibble_peer::planes ours{std::vector<std::byte>(n * k / 2), std::vector<std::byte>(n * k / group * 2)};
         add(
             all, "nibble q4f16_1", [&](std::size_t first, std::size_t last) { nibble_peer::quantize(source.data(), first, last, k, ours); },
             [&] { nibble_peer::dequantize(ours, 0, n, k, decoded.data()); });
@@ -248,6 +262,16 @@ public:
 
 private:
     [[nodiscard]] double timed(const std::function<void()>& f) const { return options_.threads == 1 ? cpu_seconds_of(f) : seconds_of(f); }
+
+    /// The first rows of the product, in f64.
+    static void expect(work& job, const weights& w, const std::vector<float>& x, std::size_t m) {
+        for (std::size_t j = 0; j < std::min<std::size_t>(m, 2); ++j)
+            for (std::size_t r = 0; r < w.n; ++r) {
+                double sum = 0;
+                for (std::size_t i = 0; i < w.k; ++i) sum += static_cast<double>(w.at(r * w.k + i)) * static_cast<double>(x[j * w.k + i]);
+                job.expected.push_back(sum);
+            }
+    }
 
     /// Runs all in turns, and prints a line for each.
     void compare(const work& job, const std::vector<contestant>& all) {
@@ -335,16 +359,25 @@ options parse(int argc, char** argv) {
         else {
             std::fprintf(stderr,
                          "nibble_peers_bench [--only PART_OF_A_WORK'S_NAME].. [--rounds 5] [--threads 1] [--json FILE]\n"
-                         "works: roofs, gemv NxK memory|cache, gemm NxK M=.., quantize .. from f32|bf16|f16, dequantize .. to f32\n");
+                         "works: roofs, gemv NxK memory|cache, gemm NxK M=.., repack NxK, quantize .. from f32|bf16|f16, dequantize .. to f32\n");
             std::exit(2);
         }
     }
     return o;
 }
 
+/// Starts the program anew with an allocator that asks for huge pages for everything (glibc 2.35 and later; elsewhere nothing changes):
+/// all contestants' weights then lie as those of a mapped and advised file would. A caller who sets GLIBC_TUNABLES has the last word.
+void huge_pages(char** argv) {
+    if (std::getenv("GLIBC_TUNABLES") != nullptr) return;
+    setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=33554432", 1);
+    execv("/proc/self/exe", argv);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+    huge_pages(argv);
     bench b(parse(argc, argv));
     b.roofs();
     for (const bool from_memory : {true, false}) {
@@ -353,6 +386,7 @@ int main(int argc, char** argv) {
         b.matmul(2048, 640, 1, from_memory);
     }
     for (const std::size_t m : {8U, 32U, 128U, 512U}) b.matmul(4096, 4096, m, false);
+    b.repack(4096, 4096);
     b.quantize<float>("f32");
     b.quantize<nibble::bf16>("bf16");
     b.quantize<nibble::f16>("f16");

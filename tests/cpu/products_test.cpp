@@ -82,26 +82,35 @@ unaligned_planes random_weights(std::uint64_t n, std::uint64_t k, std::mt19937& 
     return unaligned_planes(planes, n, k);
 }
 
+struct expected_result {
+    double value;
+    double terms;  ///< the sum of its terms' squares: what a result would be if their signs were random
+};
 /// The law: f64 sums of the scalar decoder's weights.
 template <class C>
-std::vector<double> reference(const cpu::matrix& w, const std::vector<float>& x, std::uint64_t m) {
+std::vector<expected_result> reference(const cpu::matrix& w, const std::vector<float>& x, std::uint64_t m) {
     std::array<const std::byte*, C::planes.size()> planes;
     for (std::size_t p = 0; p < planes.size(); ++p) planes[p] = w.planes[p];
     const std::uint64_t n_groups = groups_of<C>(w.k);
-    std::vector<double> y(m * w.n);
+    std::vector<expected_result> y(m * w.n);
     for (std::uint64_t n = 0; n < w.n; ++n) {
         std::vector<float> row(n_groups * C::group);
         for (std::uint64_t g = 0; g < n_groups; ++g) C::decode(load_block<C>(planes, n, g, w.n, n_groups), row.data() + g * C::group);
         for (std::uint64_t r = 0; r < m; ++r) {
-            for (std::uint64_t k = 0; k < w.k; ++k) y[r * w.n + n] += static_cast<double>(row[k]) * static_cast<double>(x[r * w.k + k]);
+            for (std::uint64_t k = 0; k < w.k; ++k) {
+                const double term = static_cast<double>(row[k]) * static_cast<double>(x[r * w.k + k]);
+                y[r * w.n + n].value += term;
+                y[r * w.n + n].terms += term * term;
+            }
         }
     }
     return y;
 }
 
-/// Results within [first, last) as an error relative to the reference, in the 2-norm; whatever lies outside must be as it was.
-double error_of(const std::vector<float>& y, std::uint64_t ldy, const std::vector<double>& expected, std::uint64_t m, std::uint64_t n, std::uint64_t first,
-                std::uint64_t last) {
+/// The error of results within [first, last) in the 2-norm, relative to that of results whose terms have random signs (one result may be
+/// small by accident); whatever lies outside must be as it was.
+double error_of(const std::vector<float>& y, std::uint64_t ldy, const std::vector<expected_result>& expected, std::uint64_t m, std::uint64_t n,
+                std::uint64_t first, std::uint64_t last) {
     double wrong = 0;
     double all = 0;
     for (std::uint64_t r = 0; r < m; ++r) {
@@ -111,9 +120,9 @@ double error_of(const std::vector<float>& y, std::uint64_t ldy, const std::vecto
                 if (got != -77.0F) return 1e9;
                 continue;
             }
-            const double want = expected[r * n + i];
+            const double want = expected[r * n + i].value;
             wrong += (static_cast<double>(got) - want) * (static_cast<double>(got) - want);
-            all += want * want;
+            all += expected[r * n + i].terms;
         }
     }
     return all == 0 ? wrong : std::sqrt(wrong / all);
@@ -121,7 +130,7 @@ double error_of(const std::vector<float>& y, std::uint64_t ldy, const std::vecto
 
 template <class Mode, class C>
 double product_error(const cpu::product_table& table, const cpu::matrix& w, const std::vector<float>& x, std::uint64_t m, std::uint64_t first,
-                     std::uint64_t last, const std::vector<double>& expected, bool by_gemm) {
+                     std::uint64_t last, const std::vector<expected_result>& expected, bool by_gemm) {
     const std::uint64_t n_bytes = cpu::prepared_bytes<C>(m, w.k);
     const auto prepared = aligned_bytes(n_bytes);
     std::vector<float> unaligned(x.size() + 1);
@@ -163,8 +172,8 @@ void check_products() {
                     if (m == 1) CHECK(product_error<cpu::exact, C>(*table, weights.view, x, m, first, last, expected, true) < 1e-6);
                     if constexpr (!cpu::detail::is_pass_through<C>) {
                         const double error = product_error<cpu::int8, C>(*table, weights.view, x, m, first, last, expected, m != 1);
-                        // A few results may be small by accident; many are as the bound says, and none is too good to be int8.
-                        CHECK(error < ((last - first) * m > 100 ? 8e-3 : 1e-1));
+                        // Many results are as the bound says, a few as it happens; and none is too good to be int8.
+                        CHECK(error < ((last - first) * m > 100 ? 8e-3 : 5e-2));
                         if ((last - first) * m > 100 && k > 40) CHECK(error > 1e-3);
                     }
                 }

@@ -16,7 +16,8 @@ template <class C, std::size_t digits>
 struct byte_block {
     static constexpr std::size_t parts = runs<C>::parts;
     alignas(64) std::int8_t bytes[digits][parts][64][4];  ///< of each word
-    alignas(64) std::int32_t correction[16];              ///< -zero_code * sum of a run's activations
+    alignas(64) std::int32_t of_word[64];                 ///< -zero_code * sum of a word's activations
+    alignas(64) std::int32_t correction[16];              ///< the same of a run
     alignas(64) float scale[16];                          ///< of a run's activations
 };
 
@@ -102,10 +103,23 @@ NIBBLE_INLINE void fill_byte_block(const float* x, std::uint64_t n, byte_block<C
             sum = _mm512_slli_epi32(sum, 8);
             for (std::size_t p = 0; p < r::parts; ++p) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(b.bytes[d][p][16 * v]));
         }
-        alignas(64) std::int32_t words[16];
+        std::int32_t* words = b.of_word + 16 * v;
         _mm512_store_si512(words, _mm512_mullo_epi32(sum, _mm512_set1_epi32(-C::zero_code)));
-        for (std::size_t i = 0; i < 4; ++i) b.correction[4 * v + i] = words[4 * i] + words[4 * i + 1] + words[4 * i + 2] + words[4 * i + 3];
+        for (std::size_t i = 0; i < 4; ++i) {
+            b.correction[4 * v + i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(words[4 * i]) + static_cast<std::uint32_t>(words[4 * i + 1]) +
+                                                                static_cast<std::uint32_t>(words[4 * i + 2]) + static_cast<std::uint32_t>(words[4 * i + 3]));
+        }
     }
+}
+
+/// Of a block that a row does not fill, in layout nk: bytes [part][digit][16 words][4] for each vector of words, corrections and scales [word].
+template <class C, std::size_t digits>
+inline constexpr std::size_t byte_vector_bytes = runs<C>::parts* digits * 64 + 128;
+
+/// Whether the words of a row in this block are too few for it, and go a vector at a time.
+template <class C>
+[[nodiscard]] constexpr bool by_vectors(std::uint64_t k, std::uint64_t at) {
+    return std::is_same_v<typename C::layout, nk> && groups_of<C>(k) * C::group - at <= 3 * runs<C>::block_values / 4;
 }
 
 /// One row, block after block, as byte_block_bytes says.
@@ -116,6 +130,20 @@ NIBBLE_INLINE void prepare_bytes(const float* x, std::uint64_t k, std::byte* out
     byte_block<C, digits> b;
     for (std::uint64_t at = 0; at < k; at += r::block_values) {
         fill_byte_block<Arch, C, digits>(x + at, k - at, b);
+        if (by_vectors<C>(k, at)) {
+            for (std::size_t v = 0; v < 3; ++v) {
+                for (std::size_t p = 0; p < r::parts; ++p) {
+                    for (std::size_t d = 0; d < digits; ++d) _mm512_store_si512(out + (p * digits + d) * 64, _mm512_load_si512(b.bytes[d][p][16 * v]));
+                }
+                std::byte* rest = out + r::parts * digits * 64;
+                _mm512_store_si512(rest, _mm512_load_si512(b.of_word + 16 * v));
+                const __m512i run_of_word = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+                _mm512_store_si512(
+                    rest + 64, _mm512_permutexvar_epi32(_mm512_add_epi32(run_of_word, _mm512_set1_epi32(static_cast<int>(4 * v))), _mm512_load_si512(b.scale)));
+                out += byte_vector_bytes<C, digits>;
+            }
+            return;
+        }
         for (std::size_t d = 0; d < digits; ++d) {
             for (std::size_t p = 0; p < r::parts; ++p) {
                 __m512i w[4];

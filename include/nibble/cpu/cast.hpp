@@ -80,9 +80,9 @@ NIBBLE_INLINE void for_each_vector(const void* from, std::uint64_t n, void* to, 
     if (i == n) return;
     std::byte last[lanes<Arch> * sizeof(From)] = {};
     std::byte result[lanes<Arch> * sizeof(To)];
-    std::memcpy(last, source + i * sizeof(From), (n - i) * sizeof(From));
+    std::memcpy(last, source + i * sizeof(From), static_cast<std::size_t>(n - i) * sizeof(From));
     step(last, result);
-    std::memcpy(target + i * sizeof(To), result, (n - i) * sizeof(To));
+    std::memcpy(target + i * sizeof(To), result, static_cast<std::size_t>(n - i) * sizeof(To));
 }
 
 template <class Arch, class To, class From>
@@ -105,7 +105,7 @@ struct shard_step {
 template <class Arch, class To, class From>
 void cast_row(const From* from, std::uint64_t n, To* to) {
     if constexpr (std::is_same_v<To, From>) {
-        if (n != 0) std::memcpy(static_cast<void*>(to), static_cast<const void*>(from), n * sizeof(To));
+        if (n != 0) std::memcpy(static_cast<void*>(to), static_cast<const void*>(from), static_cast<std::size_t>(n) * sizeof(To));
     } else {
         detail::for_each_vector<Arch, To, From>(from, n, to, detail::cast_step<Arch, To, From>{});
     }

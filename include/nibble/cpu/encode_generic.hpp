@@ -106,7 +106,7 @@ struct generic_encoder {
     NIBBLE_INLINE static u32 codes_of(f32 w, f32 divisor, rounding r) {
         constexpr auto bias = static_cast<float>(C::zero_code);
         constexpr auto top = static_cast<float>(C::max_code);
-        f32 x = w / divisor;
+        f32 x = divide<Arch>(w, divisor);
         if constexpr (std::is_same_v<scale, f16_scale>) {
             x = xsimd::select(x > f32(-16.0F), x, f32(-16.0F));  // a NaN too: code 0
             x = xsimd::select(x < f32(16.0F), x, f32(16.0F));
@@ -143,7 +143,7 @@ struct generic_encoder {
         alignas(64) float divisors[at_once];
         alignas(64) std::byte stored[at_once * sizeof(typename scale::type)];
         for (std::size_t g = 0; g < at_once; g += width) {
-            const f32 quotient = f32::load_aligned(tops + g) / f32(static_cast<float>(C::zero_code));
+            const f32 quotient = divide<Arch>(f32::load_aligned(tops + g), f32(static_cast<float>(C::zero_code)));
             f32 divisor = quotient;
             std::byte* to = stored + g * sizeof(typename scale::type);
             if constexpr (std::is_same_v<scale, f16_scale>) {

@@ -201,7 +201,7 @@ template <class Arch, class Packing, std::size_t digits, std::size_t rows>
         for (std::size_t i = 0; i < rows; ++i) {
             if constexpr (digits != 1) products[i] = _mm512_add_epi32(products[i], spread(rest + i * 4));
             const __m512 of_activations = _mm512_castsi512_ps(spread(rest + (rows + i) * 4));
-            sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[i]), _mm512_mul_ps(scale, of_activations), sum[i]);
+            sum[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products[i]), of_activations), scale, sum[i]);
         }
         x += (vectors * digits + 2) * rows * 4;
         words += 4 * panel.stride;
