@@ -187,7 +187,7 @@ template <class Arch, class Packing, std::size_t digits, std::size_t rows>
         for (std::size_t i = 0; i < rows; ++i) {
             products[i] = _mm256_add_epi32(products[i], spread_256<Arch>(rest + i * 4));
             const __m256 of_activations = _mm256_castsi256_ps(spread_256<Arch>(rest + (rows + i) * 4));
-            sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[i]), _mm256_mul_ps(scale, of_activations), sum[i]);
+            sum[i] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(products[i]), of_activations), scale, sum[i]);
         }
         x += (vectors * digits + 2) * rows * 4;
         words += 4 * panel.stride;

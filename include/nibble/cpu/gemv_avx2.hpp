@@ -147,8 +147,9 @@ NIBBLE_INLINE void gemv_rows_by_short_bytes(const matrix& w, const std::byte* x,
                 decltype(whole)::value && r::block_groups == 8
                     ? load_eight_scales<Arch, stored>(from_scales)
                     : load_eight_scales<Arch, stored>(from_scales, decltype(whole)::value ? r::block_groups : static_cast<std::size_t>(left / group_words<C>));
-            const __m256 scale = _mm256_mul_ps(_mm256_permutevar8x32_ps(of_weights, to_lanes), _mm256_castsi256_ps(load_256<Arch>(rest + 32)));
-            sum[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products), scale, sum[i]);
+            // In this order: the scales' product alone may be too small to be exact.
+            const __m256 of_activations = _mm256_castsi256_ps(load_256<Arch>(rest + 32));
+            sum[i] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(products), of_activations), _mm256_permutevar8x32_ps(of_weights, to_lanes), sum[i]);
         }
     };
     std::uint64_t b = 0;
@@ -194,7 +195,7 @@ NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte*
             scales = w.planes[1] + (tile * n_groups + n % interleaved_rows) * sizeof(stored);
         }
         if (columns > at_once) columns = at_once;
-        const auto run = [&](std::uint64_t i, std::uint64_t c, auto whole) __attribute__((always_inline)) {
+        const auto run = [&](std::uint64_t i, std::uint64_t c, __m256 sum, auto whole) __attribute__((always_inline)) {
             const std::byte* words = codes + (i * r::words * width + c) * 4;
             const std::byte* of_run = scales + (i / r::per_group * width + c) * sizeof(stored);
             const std::byte* at = x + i / 8 * short_block_bytes<C, digits>;
@@ -215,13 +216,13 @@ NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte*
                 multiply([&](std::size_t j) __attribute__((always_inline)) { return load_first<Arch>(words + j * width * 4, present); });
                 scale = load_eight_scales<Arch, stored>(of_run, static_cast<std::size_t>(columns - c));
             }
-            return _mm256_mul_ps(_mm256_cvtepi32_ps(products), _mm256_mul_ps(scale, _mm256_castsi256_ps(spread_256<Arch>(rest + 32))));
+            return _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(products), _mm256_castsi256_ps(spread_256<Arch>(rest + 32))), scale, sum);
         };
         if (interleaved_rows == 16 && columns == 16) {
             __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
             for (std::uint64_t i = 0; i < n_runs; ++i) {
 #pragma GCC unroll 2
-                for (std::size_t v = 0; v < 2; ++v) sum[v] = _mm256_add_ps(sum[v], run(i, 8 * v, std::true_type{}));
+                for (std::size_t v = 0; v < 2; ++v) sum[v] = run(i, 8 * v, sum[v], std::true_type{});
             }
             _mm256_storeu_ps(y + n, sum[0]);
             _mm256_storeu_ps(y + n + 8, sum[1]);
@@ -229,8 +230,8 @@ NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte*
             alignas(32) float sums[at_once] = {};
             for (std::uint64_t i = 0; i < n_runs; ++i) {
                 std::uint64_t c = 0;
-                for (; c + 8 <= columns; c += 8) _mm256_store_ps(sums + c, _mm256_add_ps(_mm256_load_ps(sums + c), run(i, c, std::true_type{})));
-                if (c < columns) _mm256_store_ps(sums + c, _mm256_add_ps(_mm256_load_ps(sums + c), run(i, c, std::false_type{})));
+                for (; c + 8 <= columns; c += 8) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::true_type{}));
+                if (c < columns) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::false_type{}));
             }
             std::memcpy(y + n, sums, columns * sizeof(float));
         }
