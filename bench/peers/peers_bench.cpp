@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,13 @@ struct options {
     }
 };
 
+/// What the system calls the processor; nothing where it does not say.
+std::string processor() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "";
+}
 double median(std::vector<double> v) {
     const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
     std::nth_element(v.begin(), middle, v.end());
@@ -75,7 +83,18 @@ public:
                 std::exit(1);
             }
         }
-        std::printf("%s; %d thread%s; %d rounds\n", nibble_peer::version().c_str(), o.threads, o.threads == 1 ? "" : "s", o.rounds);
+        std::string about = nibble_peer::version();
+#if defined(NIBBLE_PEER_GGML)
+        if (ggml_) about += "; " + ggml_->version();
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+        if (onnxruntime_) about += "; " + onnxruntime_->version();
+#endif
+        about += "; " + std::to_string(o.threads) + (o.threads == 1 ? " thread; " : " threads; ") + std::to_string(o.rounds) + " rounds";
+        std::printf("%s\n", about.c_str());
+        if (json_ == nullptr) return;
+        next_record();
+        std::fprintf(json_, "{\"work\":\"about\",\"contestant\":\"%s\",\"threads\":%d,\"processor\":\"%s\"}", about.c_str(), o.threads, processor().c_str());
     }
     ~arena() {
         if (json_ != nullptr) std::fprintf(json_, "%s]\n", n_records_ == 0 ? "[" : ""), std::fclose(json_);
