@@ -8,10 +8,13 @@
 # tests/kernels/symbols.cmake looks at the symbols. Making them local after the fact (objcopy) was the other road: it needs a
 # relinked object per unit, ends with link-time optimisation and is not there on every platform.
 
+include(CheckCXXSourceCompiles)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(nibble_archs avx512vnni avx512 avx2 sse2)  # best first
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-  set(nibble_archs neon64)
+  set(nibble_archs sve256 neon64_dotprod neon64)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^wasm(32|64)$")
+  set(nibble_archs wasm)  # nothing to choose: an engine has these instructions, or it refuses the module
 else()
   message(STATUS "nibble: no kernels are known for ${CMAKE_SYSTEM_PROCESSOR}; nibble::kernels is left out")
   return()
@@ -20,10 +23,36 @@ set(nibble_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(nibble_flags_avx512 ${nibble_flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
 # xsimd 13 orders its tags so that VBMI needs IFMA; kernel_law.cpp.in asks the processor for it too.
 set(nibble_flags_avx512vnni ${nibble_flags_avx512} -mavx512vnni -mavx512ifma -mavx512vbmi -mavx512vbmi2 -mavx512bitalg)
+set(nibble_flags_neon64_dotprod -march=armv8.2-a+dotprod)
+set(nibble_flags_sve256 -march=armv8.2-a+dotprod+sve -msve-vector-bits=256)
+set(nibble_flags_wasm -msimd128)
+
+# xsimd knows SVE since 9 and WebAssembly since 11, and not every compiler has the flags. Others are had by all.
+foreach(arch IN ITEMS sve256 wasm)
+  if(arch IN_LIST nibble_archs)
+    string(JOIN " " CMAKE_REQUIRED_FLAGS ${nibble_flags_${arch}} -std=c++20)
+    set(CMAKE_REQUIRED_INCLUDES ${PROJECT_SOURCE_DIR}/include ${nibble_xsimd_include})
+    set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+    check_cxx_source_compiles("#include \"nibble/cpu/simd.hpp\"
+      static_assert(nibble::cpu::lanes<nibble::cpu::${arch}> >= 4);
+      nibble::cpu::vector_f32<nibble::cpu::${arch}> one(1.0F);" NIBBLE_HAS_${arch})
+    unset(CMAKE_TRY_COMPILE_TARGET_TYPE)
+    unset(CMAKE_REQUIRED_INCLUDES)
+    unset(CMAKE_REQUIRED_FLAGS)
+    if(NOT NIBBLE_HAS_${arch})
+      message(STATUS "nibble: kernels for ${arch} are left out, this compiler with xsimd ${xsimd_VERSION} has no vectors for it")
+      list(REMOVE_ITEM nibble_archs ${arch})
+    endif()
+  endif()
+endforeach()
+if(NOT nibble_archs)
+  message(STATUS "nibble: nibble::kernels is left out")
+  return()
+endif()
 
 # The lists of the units, as macro calls.
 set(nibble_kernel_laws "")
-foreach(codec q4f16_1 q4f32_1 q4bf16_1 rows_of<q4bf16_0> q3f16_1)
+foreach(codec q4f16_1 q4f32_1 q4bf16_1 rows_of<q4bf16_0> q3f16_1 q8f16_1)
   string(APPEND nibble_kernel_laws "NIBBLE_LAW(${codec})\n")
 endforeach()
 set(nibble_kernel_archs "")
@@ -43,7 +72,7 @@ foreach(arch IN LISTS nibble_archs)
   endforeach()
 endforeach()
 add_library(nibble::kernels ALIAS nibble_kernels)
-set_target_properties(nibble_kernels PROPERTIES EXPORT_NAME kernels POSITION_INDEPENDENT_CODE ON)
+set_target_properties(nibble_kernels PROPERTIES EXPORT_NAME kernels POSITION_INDEPENDENT_CODE ON NIBBLE_ARCHS "${nibble_archs}")
 target_compile_options(nibble_kernels PRIVATE -fno-exceptions -fno-rtti -ffp-contract=off)
 target_compile_definitions(nibble_kernels INTERFACE NIBBLE_KERNELS_LINKED)
 target_link_libraries(nibble_kernels PUBLIC nibble PRIVATE $<BUILD_INTERFACE:nibble_build_options>)

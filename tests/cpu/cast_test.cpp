@@ -28,9 +28,12 @@ void check(const char* arch, const std::vector<From>& from, Cast cast, Law law) 
     if (!from.empty()) std::memcpy(source.data() + 1, from.data(), from.size() * sizeof(From));
     cast(reinterpret_cast<const From*>(source.data() + 1), from.size(), reinterpret_cast<To*>(target.data() + 1));
     for (std::size_t i = 0; i < from.size(); ++i) {
-        INFO(arch << " " << std::hex << bits_of(from[i]));
-        if (bits_of(load<To>(target.data() + 1 + i * sizeof(To))) != bits_of(law(from[i])))
-            REQUIRE(bits_of(load<To>(target.data() + 1 + i * sizeof(To))) == bits_of(law(from[i])));
+        const std::uint32_t got = bits_of(load<To>(target.data() + 1 + i * sizeof(To)));
+        const std::uint32_t expected = bits_of(law(from[i]));
+        if (got != expected) {  // a message for each of the millions that are right would take most of the time
+            INFO(arch << " " << std::hex << bits_of(from[i]));
+            REQUIRE(got == expected);
+        }
     }
     REQUIRE((target.front() == std::byte{0x5A} && target.back() == std::byte{0x5A}));
 }

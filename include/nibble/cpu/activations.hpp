@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 
+#include "nibble/cpu/activations_avx2.hpp"
 #include "nibble/cpu/activations_avx512.hpp"
 #include "nibble/cpu/matrix.hpp"
 
@@ -23,15 +24,29 @@ inline constexpr std::size_t digits_of = std::is_same_v<Mode, exact> ? 3 : 1;
 /// Whether products of an architecture multiply bytes for this arithmetic and codec; else they go by f32.
 template <class Arch, class Mode, class C>
 inline constexpr bool by_bytes = false;
+/// Whether the sum of a run, in which activations have 24 bits, fits in 32.
+template <byte_coded C>
+inline constexpr bool fits_exact = runs<C>::values*(C::zero_code > static_cast<int>(C::packing::mask / 2) ? C::zero_code : C::packing::mask - C::zero_code) <=
+                                   256;
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 template <class Arch, byte_coded C>
 inline constexpr bool by_bytes<Arch, int8, C> = has<Arch, avx512vnni>;
-/// The sum of a run, in which activations have 24 bits, must fit in 32.
 template <class Arch, byte_coded C>
-inline constexpr bool by_bytes<Arch, exact, C> = has<Arch, avx512vnni>&& runs<C>::values*(C::zero_code > static_cast<int>(C::packing::mask / 2)
-                                                                                              ? C::zero_code
-                                                                                              : C::packing::mask - C::zero_code) <= 256;
+inline constexpr bool by_bytes<Arch, exact, C> = has<Arch, avx512vnni>&& fits_exact<C>;
 #endif
+
+/// The same by 256-bit vectors, for architectures without VNNI.
+template <class Arch, class Mode, class C>
+inline constexpr bool by_short_bytes = false;
+#if defined(__AVX2__) && defined(__F16C__)
+template <class Arch, short_coded C>
+inline constexpr bool by_short_bytes<Arch, int8, C> = has<Arch, avx2> && !by_bytes<Arch, int8, C>;
+template <class Arch, short_coded C>
+inline constexpr bool by_short_bytes<Arch, exact, C> = has<Arch, avx2> && !by_bytes<Arch, exact, C> && fits_exact<C>;
+#endif
+/// Three digits are worth it where weights are read once: for several rows of activations f32 is as fast.
+template <class Arch, class Mode, class C>
+inline constexpr bool several_by_short_bytes = by_short_bytes<Arch, Mode, C>&& std::is_same_v<Mode, int8>;
 
 /// One group of activations rounded as int8 rounds them, but left as f32: for architectures that have nothing better.
 template <class Arch>
@@ -66,6 +81,14 @@ void prepare(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k
     if constexpr (detail::by_bytes<Arch, Mode, C>) {
         if (m == 1) return detail::prepare_bytes<Arch, C, detail::digits_of<Mode>>(x, k, prepared);
         return detail::prepare_byte_tiles<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(x, ldx, m, k, prepared);
+    }
+#endif
+#if defined(__AVX2__) && defined(__F16C__)
+    if constexpr (detail::by_short_bytes<Arch, Mode, C>) {
+        if (m == 1) return detail::prepare_short_bytes<Arch, C, detail::digits_of<Mode>>(x, k, prepared);
+    }
+    if constexpr (detail::several_by_short_bytes<Arch, Mode, C>) {
+        return detail::prepare_short_tiles<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(x, ldx, m, k, prepared);
     }
 #endif
     const std::uint64_t padded = detail::padded_k<C>(k);

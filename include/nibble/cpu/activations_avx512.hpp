@@ -5,7 +5,7 @@
 // Words of weights are taken apart by shift and mask only, so it is the activations that are put in the order in which codes come
 // out of words: for each block of 16 runs (matrix.hpp) and each word j of a run a vector per part of the word, a run a lane.
 
-#include "nibble/cpu/matrix.hpp"
+#include "nibble/cpu/activations_scale.hpp"
 
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 
@@ -16,7 +16,8 @@ template <class C, std::size_t digits>
 struct byte_block {
     static constexpr std::size_t parts = runs<C>::parts;
     alignas(64) std::int8_t bytes[digits][parts][64][4];  ///< of each word
-    alignas(64) std::int32_t correction[16];              ///< -zero_code * sum of a run's activations
+    alignas(64) std::int32_t of_word[64];                 ///< -zero_code * sum of a word's activations
+    alignas(64) std::int32_t correction[16];              ///< the same of a run
     alignas(64) float scale[16];                          ///< of a run's activations
 };
 
@@ -48,34 +49,13 @@ NIBBLE_INLINE float largest_magnitude(const float* x, std::size_t n) {
     return std::bit_cast<float>(_mm512_reduce_max_epu32(top));
 }
 
-/// What x is multiplied by before it is rounded, in two steps (the first a power of two that lifts small numbers), and what one is worth.
-struct byte_scale {
-    float lift;
-    float inverse;
-    float unit;
-};
-/// For three bytes the unit is a power of two, so that numbers of few bits stay exact.
-template <class Arch, std::size_t digits>
-NIBBLE_INLINE byte_scale scale_for(float top) {
-    if (!(top <= 3.4028234663852886e38F)) return {0.0F, 0.0F, std::bit_cast<float>(0x7FC00000u)};
-    if constexpr (digits == 1) return {1.0F, top > 0x1p-100F ? 127.0F / top : 0.0F, top / 127.0F};
-    const float lift = top < 0x1p-40F ? 0x1p80F : 1.0F;
-    top *= lift;
-    if (!(top >= 0x1p-80F)) return {0.0F, 0.0F, 0.0F};
-    // The largest number of three signed bytes is 127 * 65793 = 2^22 * 1.992.
-    auto exponent = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(top) >> 23) - 127 - 22;
-    if ((std::bit_cast<std::uint32_t>(top) & 0x007FFFFFu) > 0x007EFEFEu) ++exponent;
-    const auto power = [](std::int32_t e) __attribute__((always_inline)) { return std::bit_cast<float>(static_cast<std::uint32_t>(e + 127) << 23); };
-    return {lift, power(-exponent), power(exponent) / lift};
-}
-
 /// Fills a block from n values of a row; those beyond are 0.
 template <class Arch, class C, std::size_t digits>
 NIBBLE_INLINE void fill_byte_block(const float* x, std::uint64_t n, byte_block<C, digits>& b) {
     using r = runs<C>;
     constexpr std::size_t group = C::group;
     constexpr std::size_t per_word = C::packing::per_word;
-    alignas(64) std::int8_t bytes[digits][r::block_values + 16];
+    alignas(64) std::int8_t bytes[digits][(r::block_values + 79) / 64 * 64];  // a group may end within the sixteen written last
     for (std::size_t g = 0; g < r::block_groups; ++g) {
         const std::uint64_t left = n > g * group ? n - g * group : 0;
         const auto here = static_cast<std::size_t>(left < group ? left : group);
@@ -123,10 +103,23 @@ NIBBLE_INLINE void fill_byte_block(const float* x, std::uint64_t n, byte_block<C
             sum = _mm512_slli_epi32(sum, 8);
             for (std::size_t p = 0; p < r::parts; ++p) sum = _mm512_dpbusd_epi32(sum, ones, _mm512_load_si512(b.bytes[d][p][16 * v]));
         }
-        alignas(64) std::int32_t words[16];
+        std::int32_t* words = b.of_word + 16 * v;
         _mm512_store_si512(words, _mm512_mullo_epi32(sum, _mm512_set1_epi32(-C::zero_code)));
-        for (std::size_t i = 0; i < 4; ++i) b.correction[4 * v + i] = words[4 * i] + words[4 * i + 1] + words[4 * i + 2] + words[4 * i + 3];
+        for (std::size_t i = 0; i < 4; ++i) {
+            b.correction[4 * v + i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(words[4 * i]) + static_cast<std::uint32_t>(words[4 * i + 1]) +
+                                                                static_cast<std::uint32_t>(words[4 * i + 2]) + static_cast<std::uint32_t>(words[4 * i + 3]));
+        }
     }
+}
+
+/// Of a block that a row does not fill, in layout nk: bytes [part][digit][16 words][4] for each vector of words, corrections and scales [word].
+template <class C, std::size_t digits>
+inline constexpr std::size_t byte_vector_bytes = runs<C>::parts* digits * 64 + 128;
+
+/// Whether the words of a row in this block are too few for it, and go a vector at a time.
+template <class C>
+[[nodiscard]] constexpr bool by_vectors(std::uint64_t k, std::uint64_t at) {
+    return std::is_same_v<typename C::layout, nk> && groups_of<C>(k) * C::group - at <= 3 * runs<C>::block_values / 4;
 }
 
 /// One row, block after block, as byte_block_bytes says.
@@ -137,6 +130,20 @@ NIBBLE_INLINE void prepare_bytes(const float* x, std::uint64_t k, std::byte* out
     byte_block<C, digits> b;
     for (std::uint64_t at = 0; at < k; at += r::block_values) {
         fill_byte_block<Arch, C, digits>(x + at, k - at, b);
+        if (by_vectors<C>(k, at)) {
+            for (std::size_t v = 0; v < 3; ++v) {
+                for (std::size_t p = 0; p < r::parts; ++p) {
+                    for (std::size_t d = 0; d < digits; ++d) _mm512_store_si512(out + (p * digits + d) * 64, _mm512_load_si512(b.bytes[d][p][16 * v]));
+                }
+                std::byte* rest = out + r::parts * digits * 64;
+                _mm512_store_si512(rest, _mm512_load_si512(b.of_word + 16 * v));
+                const __m512i run_of_word = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+                _mm512_store_si512(
+                    rest + 64, _mm512_permutexvar_epi32(_mm512_add_epi32(run_of_word, _mm512_set1_epi32(static_cast<int>(4 * v))), _mm512_load_si512(b.scale)));
+                out += byte_vector_bytes<C, digits>;
+            }
+            return;
+        }
         for (std::size_t d = 0; d < digits; ++d) {
             for (std::size_t p = 0; p < r::parts; ++p) {
                 __m512i w[4];

@@ -33,6 +33,13 @@ NIBBLE_INLINE vector_u32<Arch> load_as_f32_bits(const void* from) {
                 return _mm256_castps_si256(f);
         }
 #endif
+#if defined(__aarch64__)
+        if constexpr (has<Arch, neon64> && lanes<Arch> == 4) {
+            const float32x4_t f = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(static_cast<const std::uint8_t*>(from))));
+            if (vminvq_u32(vceqq_f32(f, f)) != 0) [[likely]]
+                return vreinterpretq_u32_f32(f);
+        }
+#endif
         return f16_to_f32_bits<Arch>(load_u16<Arch>(from));
     }
 }
@@ -62,6 +69,13 @@ NIBBLE_INLINE void store_f32_bits_as(void* to, vector_u32<Arch> u) {
                 return _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT));
         }
 #endif
+#if defined(__aarch64__)
+        if constexpr (has<Arch, neon64> && lanes<Arch> == 4) {
+            const float32x4_t f = vreinterpretq_f32_u32(u);
+            if (vminvq_u32(vceqq_f32(f, f)) != 0) [[likely]]
+                return vst1_u8(static_cast<std::uint8_t*>(to), vreinterpret_u8_f16(vcvt_f16_f32(f)));
+        }
+#endif
         if constexpr (std::is_same_v<From, bf16>) {  // ml_dtypes' NaN: the top bit of the payload alone
             const u32 nan = (u & u32(0x80000000u)) | u32(0x7FC00000u);
             u = xsimd::select((u & u32(0x7FFFFFFFu)) > u32(0x7F800000u), nan, u);
@@ -80,9 +94,9 @@ NIBBLE_INLINE void for_each_vector(const void* from, std::uint64_t n, void* to, 
     if (i == n) return;
     std::byte last[lanes<Arch> * sizeof(From)] = {};
     std::byte result[lanes<Arch> * sizeof(To)];
-    std::memcpy(last, source + i * sizeof(From), (n - i) * sizeof(From));
+    std::memcpy(last, source + i * sizeof(From), static_cast<std::size_t>(n - i) * sizeof(From));
     step(last, result);
-    std::memcpy(target + i * sizeof(To), result, (n - i) * sizeof(To));
+    std::memcpy(target + i * sizeof(To), result, static_cast<std::size_t>(n - i) * sizeof(To));
 }
 
 template <class Arch, class To, class From>
@@ -105,7 +119,7 @@ struct shard_step {
 template <class Arch, class To, class From>
 void cast_row(const From* from, std::uint64_t n, To* to) {
     if constexpr (std::is_same_v<To, From>) {
-        if (n != 0) std::memcpy(static_cast<void*>(to), static_cast<const void*>(from), n * sizeof(To));
+        if (n != 0) std::memcpy(static_cast<void*>(to), static_cast<const void*>(from), static_cast<std::size_t>(n) * sizeof(To));
     } else {
         detail::for_each_vector<Arch, To, From>(from, n, to, detail::cast_step<Arch, To, From>{});
     }

@@ -3,6 +3,7 @@
 // Y = X W^T: the product of stored weights with several vectors of activations. Weights are unpacked once for all of them, to a panel
 // that stays in the first caches.
 
+#include "nibble/cpu/gemm_avx2.hpp"
 #include "nibble/cpu/gemm_avx512.hpp"
 #include "nibble/cpu/gemv.hpp"
 
@@ -10,14 +11,14 @@ namespace nibble::cpu {
 
 namespace detail {
 
-/// Vectors of rows of weights that a tile has beside each other.
+/// Vectors of rows of weights that a tile has beside each other, and rows of activations that are multiplied at a time: as many sums as there
+/// are registers, for a number that is loaded should be used several times. Where there are but 16 registers a tile is taken in two parts.
 template <class Arch>
-inline constexpr std::size_t panel_vectors = 1;
-#if defined(__AVX512F__)
+inline constexpr std::size_t panel_vectors = has<Arch, sse2> && !has<Arch, avx512> ? 3 : 2;
 template <class Arch>
-requires has<Arch, avx512>
-inline constexpr std::size_t panel_vectors<Arch> = 2;
-#endif
+constexpr std::size_t rows_at_once(std::size_t rows) {
+    return panel_vectors<Arch> == 2 || rows <= 4 ? rows : (rows + 1) / 2;
+}
 
 /// Some rows of weights as f32, a row a lane: [k][panel_vectors * lanes].
 template <class Arch>
@@ -36,6 +37,41 @@ inline constexpr std::size_t panel_k<C> = (16 * C::packing::per_word > 128 ? 2 :
                                               : 16 * C::packing::per_word;
 template <codec C>
 requires(!word_coded<C>) inline constexpr std::size_t panel_k<C> = 256 / C::group * C::group;
+
+/// As many vectors as a vector has lanes, transposed.
+template <class Arch>
+NIBBLE_INLINE void transpose(vector_u32<Arch>* v) {
+    constexpr std::size_t n = lanes<Arch>;
+    [[maybe_unused]] const auto by = [&](auto* w, auto f) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < n; ++i) w[i] = v[i];
+        f(w);
+#pragma GCC unroll 16
+        for (std::size_t i = 0; i < n; ++i) v[i] = w[i];
+    };
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+    if constexpr (has<Arch, avx512>) {
+        __m512i w[n];
+        return by(
+            w, [](__m512i * of) __attribute__((always_inline)) { transpose_16<Arch>(of); });
+    }
+#endif
+#if defined(__AVX2__) && defined(__F16C__)
+    if constexpr (has<Arch, avx2> && n == 8) {
+        __m256i w[n];
+        return by(
+            w, [](__m256i * of) __attribute__((always_inline)) { transpose_8<Arch>(of); });
+    }
+#endif
+    vector_u32<Arch> other[n];
+    for (std::size_t width = 1; width < n; width *= 2) {
+        for (std::size_t i = 0; i < n / 2; ++i) {
+            other[2 * i] = xsimd::zip_lo(v[i], v[i + n / 2]);
+            other[2 * i + 1] = xsimd::zip_hi(v[i], v[i + n / 2]);
+        }
+        for (std::size_t i = 0; i < n; ++i) v[i] = other[i];
+    }
+}
 
 /// Unpacks values [k, end) of up to one vector of rows from n on into column `column` of a panel; gives how many rows there were.
 template <class Arch, class C>
@@ -88,11 +124,7 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
             return rows.count;
         }
 #endif
-        const auto rows = columns_view<Arch, C>::at(w, n, last);
-        f32 scale(0.0F);
-        for (std::uint64_t j = k / per_word; j < last_word; ++j) {
-            const auto words = rows.word(j);
-            if (j % group_words<C> == 0 || j == k / per_word) scale = rows.scale(j / group_words<C>);
+        const auto unpack = [&](vector_u32<Arch> words, f32 scale, std::uint64_t j) __attribute__((always_inline)) {
             float* to = panel.values[j * per_word - k] + column;
 #pragma GCC unroll 16
             for (std::size_t i = 0; i < per_word; ++i) {
@@ -100,26 +132,66 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
                 if constexpr (scale_factors_out<Arch, C>) weights = weights * scale;
                 weights.store_unaligned(to + i * panel.width);
             }
+        };
+#if defined(__AVX2__) && defined(__F16C__)
+        if constexpr (has<Arch, avx2> && width == 8 && group_words<C> <= 8 && 8 % group_words<C> == 0) {
+            const auto rows = eight_rows<Arch, C>::at(w, n, last);
+            __m256i scales[8];
+            for (std::uint64_t j = k / per_word; j < last_word; j += 8) {
+                const std::uint64_t g = j / group_words<C> - k / C::group;
+                if (g % 8 == 0) rows.load_group_scales(j / group_words<C>, scales);
+                __m256i words[8];
+                rows.load_words(j, words);
+                for (std::size_t i = 0; i < 8; ++i) unpack(words[i], f32(_mm256_castsi256_ps(scales[g % 8 + i / group_words<C>])), j + i);
+            }
+            return rows.count;
+        }
+#endif
+        const auto rows = columns_view<Arch, C>::at(w, n, last);
+        f32 scale(0.0F);
+        for (std::uint64_t j = k / per_word; j < last_word;) {
+            vector_u32<Arch> words[width];
+            const std::uint64_t several = last_word - j < width ? last_word - j : width;
+            if (std::is_same_v<typename C::layout, nk> && rows.count == width && several == width) {
+                for (std::size_t i = 0; i < width; ++i) words[i] = load_u32<Arch>(rows.words + j * 4 + i * rows.word_between_rows);
+                transpose<Arch>(words);
+            } else {
+                for (std::uint64_t i = 0; i < several; ++i) words[i] = rows.word(j + i);
+            }
+            for (std::uint64_t i = 0; i < several; ++i, ++j) {
+                if (j % group_words<C> == 0 || j == k / per_word) scale = rows.scale(j / group_words<C>);
+                unpack(words[i], scale, j);
+            }
         }
         return rows.count;
+    } else if constexpr (is_pass_through<C>) {
+        using number = typename C::model_type;
+        const std::uint64_t count = last - n < width ? last - n : width;
+        const std::byte* rows = w.planes[0] + n * w.k * sizeof(number);
+        for (std::uint64_t at = k; at < end; at += width) {
+            const std::uint64_t here = end - at < width ? end - at : width;
+            vector_u32<Arch> values[width];
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < width; ++i) {
+                const std::byte* from = rows + (i * w.k + at) * sizeof(number);
+                // The next stretch of the row: no prefetcher foresees so many streams.
+                if (at % (64 / sizeof(number)) == 0) __builtin_prefetch(from + panel_k<C> * sizeof(number), 0, 2);
+                number several[width] = {};
+                if (i < count && here < width) std::memcpy(static_cast<void*>(several), from, here * sizeof(number));
+                values[i] = as_u32<Arch>(load_numbers<Arch, number>(i < count && here == width ? static_cast<const void*>(from) : several));
+            }
+            transpose<Arch>(values);
+#pragma GCC unroll 16
+            for (std::size_t i = 0; i < width; ++i) as_f32<Arch>(values[i]).store_unaligned(panel.values[at - k + i] + column);
+        }
+        return static_cast<std::size_t>(count);
     } else {
         const std::uint64_t count = last - n < width ? last - n : width;
-        [[maybe_unused]] const auto planes = planes_of<C>(w);
+        const auto planes = planes_of<C>(w);
         for (std::uint64_t i = 0; i < width; ++i) {
             float* to = panel.values[0] + column + i;
             if (i >= count) {
                 for (std::uint64_t at = k; at < end; ++at) to[(at - k) * panel.width] = 0;
-            } else if constexpr (is_pass_through<C>) {
-                using number = typename C::model_type;
-                const std::byte* row = w.planes[0] + (n + i) * w.k * sizeof(number);
-                for (std::uint64_t at = k; at < end; at += width) {
-                    number several[width] = {};
-                    const std::uint64_t here = end - at < width ? end - at : width;
-                    std::memcpy(static_cast<void*>(several), row + at * sizeof(number), here * sizeof(number));
-                    float lane[width];
-                    load_numbers<Arch, number>(several).store_unaligned(lane);
-                    for (std::uint64_t l = 0; l < here; ++l) to[(at - k + l) * panel.width] = lane[l];
-                }
             } else {
                 for (std::uint64_t g = k / C::group; g * C::group < end; ++g) {
                     float values[C::group];
@@ -132,39 +204,47 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
     }
 }
 
-/// A tile of `rows` rows of activations, [k][rows], times a panel: added to y [rows, panel width], or put there.
-template <class Arch, std::size_t rows>
-[[gnu::noinline]] void multiply_float_tile(const float_panel<Arch>& panel, std::uint64_t n_k, const float* x, float* y, std::uint64_t ldy, bool add) {
+/// Rows [row, row + part) of a tile of activations, [k][rows], times a panel: added to y [rows, panel width], or put there.
+template <class Arch, std::size_t rows, std::size_t row, std::size_t part>
+NIBBLE_INLINE void multiply_float_rows(const float_panel<Arch>& panel, std::uint64_t n_k, const float* x, float* y, std::uint64_t ldy, bool add) {
     using f32 = vector_f32<Arch>;
     constexpr std::size_t width = lanes<Arch>;
     constexpr std::size_t vectors = panel_vectors<Arch>;
-    f32 sum[rows][vectors];
+    f32 sum[part][vectors];
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
+    for (std::size_t i = 0; i < part; ++i) {
+#pragma GCC unroll 3
         for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = f32(0.0F);
     }
 #pragma GCC unroll 2
     for (std::uint64_t k = 0; k < n_k; ++k) {
         f32 weights[vectors];
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (std::size_t v = 0; v < vectors; ++v) weights[v] = f32::load_aligned(panel.values[k] + v * width);
 #pragma GCC unroll 8
-        for (std::size_t i = 0; i < rows; ++i) {
-            const f32 one(x[k * rows + i]);
-#pragma GCC unroll 2
+        for (std::size_t i = 0; i < part; ++i) {
+            const f32 one(x[k * rows + row + i]);
+#pragma GCC unroll 3
             for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = xsimd::fma(weights[v], one, sum[i][v]);
         }
     }
 #pragma GCC unroll 8
-    for (std::size_t i = 0; i < rows; ++i) {
-#pragma GCC unroll 2
+    for (std::size_t i = 0; i < part; ++i) {
+#pragma GCC unroll 3
         for (std::size_t v = 0; v < vectors; ++v) {
             // What comes from other stretches of K is added at the end: shorter sums, smaller errors.
-            if (add) sum[i][v] = sum[i][v] + f32::load_unaligned(y + i * ldy + v * width);
-            sum[i][v].store_unaligned(y + i * ldy + v * width);
+            float* to = y + (row + i) * ldy + v * width;
+            if (add) sum[i][v] = sum[i][v] + f32::load_unaligned(to);
+            sum[i][v].store_unaligned(to);
         }
     }
+}
+/// The whole of a tile of `rows` rows.
+template <class Arch, std::size_t rows>
+[[gnu::noinline]] void multiply_float_tile(const float_panel<Arch>& panel, std::uint64_t n_k, const float* x, float* y, std::uint64_t ldy, bool add) {
+    constexpr std::size_t part = rows_at_once<Arch>(rows);
+    multiply_float_rows<Arch, rows, 0, part>(panel, n_k, x, y, ldy, add);
+    if constexpr (part != rows) multiply_float_rows<Arch, rows, part, rows - part>(panel, n_k, x, y, ldy, add);
 }
 
 template <class Arch, class C>
@@ -211,6 +291,11 @@ void gemm(const matrix& w, const std::byte* x, std::uint64_t m, std::uint64_t fi
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) {
         return detail::gemm_by_bytes<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(w, x, m, first, last, y, ldy);
+    }
+#endif
+#if defined(__AVX2__) && defined(__F16C__)
+    if constexpr (detail::several_by_short_bytes<Arch, Mode, C>) {
+        return detail::gemm_by_short_bytes<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(w, x, m, first, last, y, ldy);
     }
 #endif
     detail::gemm_by_floats<Arch, C>(w, reinterpret_cast<const float*>(x), m, first, last, y, ldy);

@@ -5,6 +5,7 @@
 #include "nibble/codec/codec.hpp"
 #include "nibble/cpu/activations.hpp"
 #include "nibble/cpu/cast.hpp"
+#include "nibble/cpu/gemv_avx2.hpp"
 #include "nibble/cpu/gemv_avx512.hpp"
 
 namespace nibble::cpu {
@@ -323,6 +324,9 @@ void gemv(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_
     const auto* values = reinterpret_cast<const float*>(x);
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) return detail::gemv_by_bytes<Arch, C, detail::digits_of<Mode>>(w, x, first, last, y);
+#endif
+#if defined(__AVX2__) && defined(__F16C__)
+    if constexpr (detail::by_short_bytes<Arch, Mode, C>) return detail::gemv_by_short_bytes<Arch, C, detail::digits_of<Mode>>(w, x, first, last, y);
 #endif
     if constexpr (detail::is_pass_through<C>) {
         using number = typename C::model_type;

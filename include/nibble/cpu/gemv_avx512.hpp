@@ -46,17 +46,17 @@ NIBBLE_INLINE __m512i codes_of(__m512i words) {
     }
 }
 
-/// The products of a run's four words with the activations at x, [j][part][digit] vectors `step` bytes apart, plus the correction: exact
-/// sums in each lane. `load` gives a vector of activations: sixteen runs of one row, or one run for all lanes.
-template <class Arch, class C, std::size_t digits, class Words, class Load>
-NIBBLE_INLINE __m512i run_products(Words words, const std::byte* x, __m512i correction, Load load) {
+/// The products of n_words words with the activations at x, [j][part][digit] vectors of 64 bytes, plus the correction: exact sums in
+/// each lane. `load` gives a vector of activations: sixteen runs of one row, or one run for all lanes.
+template <class Arch, class C, std::size_t digits, std::size_t n_words, class Words, class Load>
+NIBBLE_INLINE __m512i word_products(Words words, const std::byte* x, __m512i correction, Load load) {
     using r = runs<C>;
     __m512i sum[digits];
     for (std::size_t d = 0; d + 1 < digits; ++d) sum[d] = _mm512_setzero_si512();
     sum[digits - 1] = correction;
     [[maybe_unused]] __m512i second = _mm512_setzero_si512();  // two chains where there is but one digit
 #pragma GCC unroll 4
-    for (std::size_t j = 0; j < r::words; ++j) {
+    for (std::size_t j = 0; j < n_words; ++j) {
         const __m512i w = words(j);
         nibble::detail::for_each_index(
             [&](auto p) __attribute__((always_inline)) {
@@ -99,42 +99,65 @@ NIBBLE_INLINE void gemv_rows_by_bytes(const matrix& w, const std::byte* x, std::
     __m512 sum[rows];
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < rows; ++i) sum[i] = _mm512_setzero_ps();
-    const auto block = [&](std::uint64_t b, auto whole) __attribute__((always_inline)) {
+    const auto load = [](const std::byte* v) __attribute__((always_inline)) { return _mm512_load_si512(v); };
+    std::uint64_t b = 0;
+    // The last block may lack a few words, which then read as 0.
+    const auto block = [&](auto whole) __attribute__((always_inline)) {
         const std::byte* at = x + b * byte_block_bytes<C, digits>;
         const std::byte* rest = at + r::words * r::parts * digits * 64;
         const __m512i correction = _mm512_load_si512(rest);
         const __m512 of_activations = _mm512_load_ps(rest + 64);
-        __mmask16 present[4] = {0xFFFF, 0xFFFF, 0xFFFF, 0xFFFF};
-        auto present_groups = static_cast<__mmask16>((1u << r::block_groups) - 1);
+        __mmask16 last_vector = 0xFFFF;
+        auto groups = static_cast<__mmask16>((1u << r::block_groups) - 1);
         if constexpr (!decltype(whole)::value) {
             const std::uint64_t left = n_words - b * 64;
-            for (std::size_t v = 0; v < 4; ++v) {
-                present[v] = static_cast<__mmask16>(left >= 16 * (v + 1) ? 0xFFFFu : left <= 16 * v ? 0u : (1u << (left - 16 * v)) - 1);
-            }
-            present_groups = static_cast<__mmask16>((1u << (left / group_words<C>)) - 1);
+            last_vector = static_cast<__mmask16>((1u << (left - 48)) - 1);
+            groups = static_cast<__mmask16>((1u << (left / group_words<C>)) - 1);
         }
         __m512i words[rows][4];
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < rows; ++i) {
             const std::byte* from = codes + i * apart * n_words * 4 + b * 256;
-#pragma GCC unroll 4
-            for (std::size_t v = 0; v < 4; ++v) {
-                words[i][v] = decltype(whole)::value ? _mm512_loadu_si512(from + 64 * v) : _mm512_maskz_loadu_epi32(present[v], from + 64 * v);
-            }
+#pragma GCC unroll 3
+            for (std::size_t v = 0; v < 3; ++v) words[i][v] = _mm512_loadu_si512(from + 64 * v);
+            words[i][3] = decltype(whole)::value ? _mm512_loadu_si512(from + 192) : _mm512_maskz_loadu_epi32(last_vector, from + 192);
             transpose_runs<Arch>(words[i]);
         }
 #pragma GCC unroll 4
         for (std::size_t i = 0; i < rows; ++i) {
-            const __m512i products = run_products<Arch, C, digits>(
-                [&](std::size_t j) __attribute__((always_inline)) { return words[i][j]; }, at, correction,
-                [](const std::byte* v) __attribute__((always_inline)) { return _mm512_load_si512(v); });
-            const __m512 of_weights = load_scales<Arch, stored>(scales + (i * apart * n_groups + b * r::block_groups) * sizeof(stored), present_groups);
-            sum[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products), _mm512_mul_ps(_mm512_permutexvar_ps(to_lanes, of_weights), of_activations), sum[i]);
+            const __m512i products = word_products<Arch, C, digits, r::words>(
+                [&](std::size_t j) __attribute__((always_inline)) { return words[i][j]; }, at, correction, load);
+            const __m512 of_weights = load_scales<Arch, stored>(scales + (i * apart * n_groups + b * r::block_groups) * sizeof(stored), groups);
+            sum[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), of_activations), _mm512_permutexvar_ps(to_lanes, of_weights), sum[i]);
         }
     };
-    std::uint64_t b = 0;
-    for (; (b + 1) * 64 <= n_words; ++b) block(b, std::true_type{});
-    if (b * 64 < n_words) block(b, std::false_type{});
+    for (; (b + 1) * 64 <= n_words; ++b) block(std::true_type{});
+    if (b * 64 < n_words && !by_vectors<C>(w.k, b * r::block_values)) {
+        block(std::false_type{});
+    } else {
+        // Few words are left: sixteen at a time, as they lie.
+        const std::byte* at = x + b * byte_block_bytes<C, digits>;
+        for (std::uint64_t j = b * 64; j < n_words; j += 16) {
+            const std::uint64_t left = n_words - j;
+            const auto present = static_cast<__mmask16>(left >= 16 ? 0xFFFFu : (1u << left) - 1);
+            constexpr std::size_t scales_here = group_words<C> >= 16 ? 1 : 16 / group_words<C>;
+            const std::uint64_t left_scales = left / group_words<C>;
+            const auto groups = static_cast<__mmask16>((1u << (left_scales >= scales_here ? scales_here : left_scales)) - 1);
+            const __m512i group_of_word = _mm512_srli_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                                                            static_cast<unsigned>(std::countr_zero(group_words<C>)));
+            const std::byte* rest = at + r::parts * digits * 64;
+#pragma GCC unroll 4
+            for (std::size_t i = 0; i < rows; ++i) {
+                const __m512i words = _mm512_maskz_loadu_epi32(present, codes + (i * apart * n_words + j) * 4);
+                const __m512i products = word_products<Arch, C, digits, 1>(
+                    [&](std::size_t) __attribute__((always_inline)) { return words; }, at, _mm512_load_si512(rest), load);
+                const __m512 of_weights = load_scales<Arch, stored>(scales + (i * apart * n_groups + j / group_words<C>)*sizeof(stored), groups);
+                sum[i] = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_load_ps(rest + 64)),
+                                         _mm512_permutexvar_ps(group_of_word, of_weights), sum[i]);
+            }
+            at += byte_vector_bytes<C, digits>;
+        }
+    }
 #pragma GCC unroll 4
     for (std::size_t i = 0; i < rows; ++i) y[n + i * apart] = _mm512_reduce_add_ps(sum[i]);
 }
@@ -149,10 +172,10 @@ NIBBLE_INLINE void gemv_nk_by_bytes(const matrix& w, const std::byte* x, std::ui
     for (std::uint64_t n = first + streams * part; n < last; ++n) gemv_rows_by_bytes<Arch, C, digits, 1>(w, x, n, 0, y);
 }
 
-/// The product of one run of up to 16 columns (rows of the weights that lie side by side): words `stride` bytes apart.
+/// Adds to sum the product of one run of up to 16 columns (rows of the weights that lie side by side): words `stride` bytes apart.
 template <class Arch, class C, std::size_t digits>
 NIBBLE_INLINE __m512 column_run(const std::byte* words, std::uint64_t stride, const std::byte* scales, __mmask16 present, const std::byte* block,
-                                std::size_t run) {
+                                std::size_t run, __m512 sum) {
     using r = runs<C>;
     const std::size_t lane = r::of_lane(run) * 4;
     const std::byte* rest = block + r::words * r::parts * digits * 64 + lane;
@@ -161,11 +184,11 @@ NIBBLE_INLINE __m512 column_run(const std::byte* words, std::uint64_t stride, co
         std::memcpy(&v, from, 4);
         return _mm512_set1_epi32(v);
     };
-    const __m512i products = run_products<Arch, C, digits>(
+    const __m512i products = word_products<Arch, C, digits, r::words>(
         [&](std::size_t j) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi32(present, words + j * stride); }, block + lane, spread(rest),
         spread);
-    const __m512 scale = _mm512_mul_ps(load_scales<Arch, scale_type<C>>(scales, present), _mm512_castsi512_ps(spread(rest + 64)));
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(products), scale);
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_castsi512_ps(spread(rest + 64))),
+                           load_scales<Arch, scale_type<C>>(scales, present), sum);
 }
 
 /// Layouts in which a word's neighbours belong to other rows: kn, and interleaved by 16.
@@ -191,19 +214,19 @@ NIBBLE_INLINE void gemv_columns_by_bytes(const matrix& w, const std::byte* x, st
         }
         if (columns > at_once) columns = at_once;
         const std::uint64_t n_runs = n_words / r::words;
-        const auto run = [&](std::uint64_t i, std::uint64_t c) __attribute__((always_inline)) {
+        const auto run = [&](std::uint64_t i, std::uint64_t c, __m512 sum) __attribute__((always_inline)) {
             const auto m = static_cast<__mmask16>(columns - c >= 16 ? 0xFFFFu : (1u << (columns - c)) - 1);
             return column_run<Arch, C, digits>(codes + (i * r::words * width + c) * 4, width * 4, scales + (i / r::per_group * width + c) * sizeof(stored), m,
-                                               x + i / 16 * byte_block_bytes<C, digits>, static_cast<std::size_t>(i % 16));
+                                               x + i / 16 * byte_block_bytes<C, digits>, static_cast<std::size_t>(i % 16), sum);
         };
         if (columns <= 16) {
             __m512 sum = _mm512_setzero_ps();
-            for (std::uint64_t i = 0; i < n_runs; ++i) sum = _mm512_add_ps(sum, run(i, 0));
+            for (std::uint64_t i = 0; i < n_runs; ++i) sum = run(i, 0, sum);
             _mm512_mask_storeu_ps(y + n, static_cast<__mmask16>((1u << columns) - 1), sum);
         } else {
             alignas(64) float sums[at_once] = {};
             for (std::uint64_t i = 0; i < n_runs; ++i) {
-                for (std::uint64_t c = 0; c < columns; c += 16) _mm512_store_ps(sums + c, _mm512_add_ps(_mm512_load_ps(sums + c), run(i, c)));
+                for (std::uint64_t c = 0; c < columns; c += 16) _mm512_store_ps(sums + c, run(i, c, _mm512_load_ps(sums + c)));
             }
             std::memcpy(y + n, sums, columns * sizeof(float));
         }

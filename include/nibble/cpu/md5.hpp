@@ -46,11 +46,11 @@ struct md5_scalar {
     static void message(const std::byte* const* data, std::size_t at, type* m) { std::memcpy(m, data[0] + at, 64); }
 };
 
-/// Four lanes of any architecture whose vectors have 16 bytes.
-template <class Arch>
+/// Four lanes of any architecture whose vectors have 16 bytes. Narrow is Arch, or one that Arch includes and whose vectors have them.
+template <class Arch, class Narrow = Arch>
 struct md5_xsimd {
     static constexpr std::size_t lanes = 4;
-    using type = vector_u32<Arch>;
+    using type = vector_u32<Narrow>;
 
     static type load(const std::uint32_t* from) { return type::load_unaligned(from); }
     static void store(std::uint32_t* to, type x) { x.store_unaligned(to); }
@@ -347,7 +347,9 @@ auto md5_runner() {
 #if defined(__SSE2__)
         return md5_narrow<Arch, md5_sse2<Arch>>();
 #else
-    if constexpr (std::is_same_v<Arch, neon64>)
+    if constexpr (has<Arch, neon64>)
+        return md5_narrow<Arch, md5_xsimd<Arch, neon64>>();
+    else if constexpr (cpu::lanes<Arch> == 4)
         return md5_narrow<Arch, md5_xsimd<Arch>>();
     else
         return md5_narrow<Arch, md5_scalar<Arch>>();

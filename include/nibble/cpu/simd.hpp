@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// The one header that includes xsimd (8.1 to 13): architecture tags, and vectors of f32 and u32 with the conversions that they need.
+// The one header that includes xsimd (8.1 to 14): architecture tags, and vectors of f32 and u32 with the conversions that they need.
 // A tag inherits from the one whose instructions it includes. Every function here and in the other headers of cpu carries its tag
 // as a template argument, and helpers are forced inline: a symbol that names no architecture would be merged by the linker with
 // the same symbol of another unit, and then an old machine would run new instructions.
@@ -9,6 +9,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#if defined(__wasm_simd128__) && !defined(__EMSCRIPTEN__)  // all that xsimd includes from the standard library, see below
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <complex>
+#include <cstdlib>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+#endif
 
 #include "nibble/core/number.hpp"
 
@@ -17,9 +34,19 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+#if defined(__wasm_simd128__) && !defined(__EMSCRIPTEN__)  // xsimd asks for that compiler where it means the instructions
+#define __EMSCRIPTEN__
 #include <xsimd/xsimd.hpp>
+#undef __EMSCRIPTEN__
+#else
+#include <xsimd/xsimd.hpp>
+#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
@@ -48,9 +75,30 @@ struct avx512 : avx2 {
 struct avx512vnni : avx512 {
     static constexpr const char* name = "avx512vnni";
 };
+/// What every 64-bit Arm has.
 struct neon64 {
     static constexpr const char* name = "neon64";
     using simd = xsimd::neon64;
+};
+/// That and the dot products of ARMv8.2: Cortex-A75, Neoverse N1, Apple M1 and later.
+struct neon64_dotprod : neon64 {
+    static constexpr const char* name = "neon64_dotprod";
+};
+/// That and SVE, where its vectors have 256 bits (Neoverse V1), which is part of the flags: -msve-vector-bits=256. Needs xsimd 9.
+struct sve256 : neon64_dotprod {
+    static constexpr const char* name = "sve256";
+#if XSIMD_VERSION_MAJOR >= 9
+    using simd = xsimd::detail::sve<256>;
+#else
+    using simd = void;  // and not NEON's, which it would inherit
+#endif
+};
+/// WebAssembly's 128 bits (-msimd128). Needs xsimd 11.
+struct wasm {
+    static constexpr const char* name = "wasm";
+#if XSIMD_VERSION_MAJOR >= 11
+    using simd = xsimd::wasm;
+#endif
 };
 
 /// The best of them that the flags of this translation unit allow.
@@ -62,8 +110,17 @@ using default_arch = avx512;
 #endif
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 using default_arch = avx2;
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS == 256 && XSIMD_VERSION_MAJOR >= 9
+using default_arch = sve256;
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+using default_arch = neon64_dotprod;
 #elif defined(__aarch64__)
 using default_arch = neon64;
+#elif defined(__wasm__)
+#if !defined(__wasm_simd128__) || XSIMD_VERSION_MAJOR < 11
+#error "nibble: kernels for WebAssembly need the flag -msimd128, and xsimd 11 or newer"
+#endif
+using default_arch = wasm;
 #else
 using default_arch = sse2;
 #endif
@@ -79,17 +136,21 @@ using vector_u32 = xsimd::batch<std::uint32_t, typename Arch::simd>;
 template <class Arch>
 inline constexpr std::size_t lanes = vector_f32<Arch>::size;
 
+/// Whether its loads and stores of vectors take addresses that are no multiple of a lane's size.
+template <class Arch>
+inline constexpr bool any_address = has<Arch, sse2> || has<Arch, neon64> || has<Arch, wasm>;
+
 /// Unaligned loads and stores of f32 or u32 lanes.
 template <class Arch>
 NIBBLE_INLINE vector_u32<Arch> load_u32(const void* from) {
-    if constexpr (has<Arch, sse2>) return vector_u32<Arch>::load_unaligned(static_cast<const std::uint32_t*>(from));
+    if constexpr (any_address<Arch>) return vector_u32<Arch>::load_unaligned(static_cast<const std::uint32_t*>(from));
     std::uint32_t lane[lanes<Arch>];
     std::memcpy(lane, from, sizeof lane);
     return vector_u32<Arch>::load_unaligned(lane);
 }
 template <class Arch>
 NIBBLE_INLINE void store_u32(void* to, vector_u32<Arch> v) {
-    if constexpr (has<Arch, sse2>) return v.store_unaligned(static_cast<std::uint32_t*>(to));
+    if constexpr (any_address<Arch>) return v.store_unaligned(static_cast<std::uint32_t*>(to));
     std::uint32_t lane[lanes<Arch>];
     v.store_unaligned(lane);
     std::memcpy(to, lane, sizeof lane);
@@ -98,6 +159,9 @@ NIBBLE_INLINE void store_u32(void* to, vector_u32<Arch> v) {
 /// The same bits as the other type. xsimd 8 names the target batch, later versions its element.
 template <class Arch>
 NIBBLE_INLINE vector_f32<Arch> as_f32(vector_u32<Arch> v) {
+#if defined(__aarch64__)  // xsimd 8 calls a function out of a table there
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vreinterpretq_f32_u32(v);
+#endif
 #if XSIMD_VERSION_MAJOR < 10
     return xsimd::bitwise_cast<vector_f32<Arch>>(v);
 #else
@@ -106,11 +170,23 @@ NIBBLE_INLINE vector_f32<Arch> as_f32(vector_u32<Arch> v) {
 }
 template <class Arch>
 NIBBLE_INLINE vector_u32<Arch> as_u32(vector_f32<Arch> v) {
+#if defined(__aarch64__)  // xsimd 8 calls a function out of a table there
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vreinterpretq_u32_f32(v);
+#endif
 #if XSIMD_VERSION_MAJOR < 10
     return xsimd::bitwise_cast<vector_u32<Arch>>(v);
 #else
     return xsimd::bitwise_cast<std::uint32_t>(v);
 #endif
+}
+
+/// x / y as IEEE rounds it. The operator is not that on NEON, where xsimd (8 to 14) takes an estimate of 1 / y.
+template <class Arch>
+NIBBLE_INLINE vector_f32<Arch> divide(vector_f32<Arch> x, vector_f32<Arch> y) {
+#if defined(__aarch64__)
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vdivq_f32(x, y);
+#endif
+    return x / y;
 }
 
 /// 16-bit numbers in the low halves of u32 lanes, from and to unaligned memory.
@@ -124,6 +200,12 @@ NIBBLE_INLINE vector_u32<Arch> load_u16(const void* from) {
 #endif
 #if defined(__SSE2__)
     if constexpr (has<Arch, sse2> && lanes<Arch> == 4) return _mm_unpacklo_epi16(_mm_loadl_epi64(static_cast<const __m128i*>(from)), _mm_setzero_si128());
+#endif
+#if defined(__aarch64__)
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vmovl_u16(vreinterpret_u16_u8(vld1_u8(static_cast<const std::uint8_t*>(from))));
+#endif
+#if defined(__wasm_simd128__)
+    if constexpr (has<Arch, wasm>) return wasm_u32x4_load16x4(from);
 #endif
     std::uint16_t half[lanes<Arch>];
     std::memcpy(half, from, sizeof half);
@@ -146,6 +228,15 @@ NIBBLE_INLINE void store_u16(void* to, vector_u32<Arch> v) {
     if constexpr (has<Arch, sse2> && lanes<Arch> == 4) {  // packs is signed: sign-extend first
         const __m128i s = _mm_srai_epi32(_mm_slli_epi32(v, 16), 16);
         return _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packs_epi32(s, s));
+    }
+#endif
+#if defined(__aarch64__)
+    if constexpr (has<Arch, neon64> && lanes<Arch> == 4) return vst1_u8(static_cast<std::uint8_t*>(to), vreinterpret_u8_u16(vmovn_u32(v)));
+#endif
+#if defined(__wasm_simd128__)
+    if constexpr (has<Arch, wasm>) {  // narrowing saturates: the high halves go first
+        const v128_t low = wasm_v128_and(v, wasm_i32x4_splat(0xFFFF));
+        return wasm_v128_store64_lane(to, wasm_u16x8_narrow_i32x4(low, low), 0);
     }
 #endif
     std::uint32_t lane[lanes<Arch>];

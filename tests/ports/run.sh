@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# tests/ports/run.sh aarch64|wasm [--install]: cross-compiles nibble::kernels with the tests of cpu, and runs them on machines that this
+# one is not: aarch64 under QEMU's user emulation (SVE, dot products, plain NEON), WebAssembly SIMD in Node.
+# --install fetches what is missing: packages of Debian 12, and for SVE and WebAssembly the headers of xsimd 13, which Debian 12 lacks.
+# Ends with 77 and the reason where something is missing. Builds in build/ports/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+port=${1:-}
+install=no
+[ "${2:-}" = --install ] && install=yes
+case "$port" in
+    aarch64) tools=(aarch64-linux-gnu-g++:g++-aarch64-linux-gnu qemu-aarch64:qemu-user) packages=() ;;
+    wasm)
+        clang=$(clang++ -dumpversion 2>/dev/null | cut -d. -f1) || true
+        clang=${clang:-14}
+        tools=(clang++:clang "wasm-ld-$clang:lld-$clang" node:nodejs)
+        packages=("llvm-$clang" wasi-libc "libc++-$clang-dev-wasm32" "libc++abi-$clang-dev-wasm32" "libclang-rt-$clang-dev-wasm32")
+        ;;
+    *)
+        echo "usage: tests/ports/run.sh aarch64|wasm [--install]" >&2
+        exit 64
+        ;;
+esac
+
+skip() {
+    echo "ports: $port is skipped: $*" >&2
+    exit 77
+}
+
+# 1. Tools. The names of packages are those of Debian 12; another system may have the same under other names.
+missing=()
+for tool in "${tools[@]}"; do
+    command -v "${tool%%:*}" >/dev/null || missing+=("${tool#*:}")
+done
+if [ ${#packages[@]} -ne 0 ]; then
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${packages[@]}" 2>/dev/null || true)
+    for package in "${packages[@]}"; do
+        grep -qx "installed $package" <<<"$installed" || missing+=("$package")
+    done
+fi
+if [ ${#missing[@]} -ne 0 ] && [ "$install" = yes ]; then
+    as_root=(env DEBIAN_FRONTEND=noninteractive)
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo "${as_root[@]}")
+    "${as_root[@]}" apt-get update -qq || true
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" || skip "apt cannot install ${missing[*]}"
+    missing=()
+fi
+[ ${#missing[@]} -eq 0 ] || skip "these packages are missing, --install installs them: ${missing[*]}"
+
+# 2. Headers. A prefix of its own has them: what a system's package files name are this machine's headers and libraries.
+work=$PWD/build/ports
+prefix=$work/prefix
+mkdir -p "$prefix/include"
+for header in tl/expected.hpp nlohmann/json.hpp catch2/catch.hpp; do
+    [ -f "/usr/include/$header" ] || skip "/usr/include/$header is not there (of Catch2 it takes version 2, which is one header)"
+    ln -sfn "/usr/include/${header%/*}" "$prefix/include/${header%/*}"
+done
+
+xsimd_version() {
+    awk '/#define XSIMD_VERSION_(MAJOR|MINOR|PATCH)/ { v = v (v == "" ? "" : ".") $3 } END { print v }' "$1/xsimd/config/xsimd_config.hpp" 2>/dev/null || echo 0
+}
+xsimd=${NIBBLE_XSIMD_INCLUDE:-/usr/include}
+version=$(xsimd_version "$xsimd")
+if [ -z "${NIBBLE_XSIMD_INCLUDE:-}" ] && [ "${version%%.*}" -lt 11 ]; then
+    # Pythran's package carries them: 4 MB, in which nothing is run.
+    if [ ! -d "$work/xsimd/pythran/xsimd" ] && [ "$install" = yes ]; then
+        mkdir -p "$work/xsimd"
+        echo "pythran==0.18.1 --hash=sha256:e1d811a5843d1881f8adcc3944fe3b84c7317ebf4530617829c19c9836f18b49" >"$work/xsimd/requirements.txt"
+        python3 -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: -d "$work/xsimd" -r "$work/xsimd/requirements.txt" &&
+            python3 -m zipfile -e "$work"/xsimd/pythran-*.whl "$work/xsimd" || echo "ports: pip cannot get the headers of xsimd 13" >&2
+    fi
+    if [ -d "$work/xsimd/pythran/xsimd" ]; then
+        xsimd=$work/xsimd/pythran
+        version=$(xsimd_version "$xsimd")
+    fi
+fi
+if [ "${version%%.*}" -lt 11 ]; then
+    [ "$port" != wasm ] || skip "xsimd $version has no WebAssembly, --install fetches the headers of xsimd 13"
+    echo "ports: xsimd $version has no SVE, only NEON is tested; --install fetches the headers of xsimd 13"
+fi
+ln -sfn "$xsimd/xsimd" "$prefix/include/xsimd"
+
+# package NAME TARGET VERSION: what find_package and the targets of nibble need to know of headers.
+package() {
+    local folder=$prefix/cmake/$1
+    mkdir -p "$folder"
+    printf 'set(PACKAGE_VERSION %s)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n' "$3" >"$folder/$1-config-version.cmake"
+    cat >"$folder/$1-config.cmake" <<CONFIG
+add_library($2 INTERFACE IMPORTED)
+set_target_properties($2 PROPERTIES INTERFACE_INCLUDE_DIRECTORIES $prefix/include)
+CONFIG
+}
+package xsimd xsimd "$version"
+package tl-expected tl::expected 1.0
+package nlohmann_json nlohmann_json::nlohmann_json 3.11
+package catch2 Catch2::Catch2 2.13
+
+# 3. Build.
+build=$work/$port-xsimd-$version
+options=(-G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1"
+    "-DCMAKE_PREFIX_PATH=$prefix/cmake" -DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=NEVER
+    -DNIBBLE_BUILD_COMMAND=OFF -DNIBBLE_BUILD_EXAMPLES=OFF -DNIBBLE_INSTALL=OFF -DNIBBLE_STRICT=OFF)
+for name in xsimd tl-expected nlohmann_json; do options+=("-D${name}_DIR=$prefix/cmake/$name"); done
+options+=("-DCatch2_DIR=$prefix/cmake/catch2")
+if [ "$port" = aarch64 ]; then
+    options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ "-DCMAKE_CXX_FLAGS=-Wno-psabi"
+        "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu;-cpu;max,sve256=on")
+else
+    # Neither threads nor exceptions are there; nor are signals, which Catch2 would catch.
+    llvm=$(dirname "$(readlink -f "$(command -v clang++)")")
+    options+=(-DCMAKE_SYSTEM_NAME=Generic -DCMAKE_SYSTEM_PROCESSOR=wasm32 -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_TARGET=wasm32-wasi
+        "-DCMAKE_AR=$llvm/llvm-ar" "-DCMAKE_RANLIB=$llvm/llvm-ranlib" "-DCMAKE_CXX_FLAGS=-msimd128 -fno-exceptions -DCATCH_CONFIG_NO_POSIX_SIGNALS"
+        -DCMAKE_HAVE_LIBC_PTHREAD=ON -DTHREADS_HAVE_PTHREAD_ARG=OFF
+        "-DCMAKE_CROSSCOMPILING_EMULATOR=node;--no-warnings;$PWD/tests/ports/wasi.mjs")
+fi
+cmake "${options[@]}"
+cmake --build "$build" --target nibble_cpu_test
+
+# 4. Run. What takes minutes on an emulated machine is tagged [slow]; it compares constants, which are the same everywhere.
+test=$build/tests/nibble_cpu_test
+ctest --test-dir "$build" -R '^kernels\.(symbols$|forced)' --output-on-failure --no-tests=error
+if [ "$port" = wasm ]; then
+    node --no-warnings tests/ports/wasi.mjs "$test" "~[slow]"
+    exit
+fi
+# expects CPU ARCH: on this machine the kernels of ARCH are chosen.
+expects() {
+    local output
+    output=$(qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu "$1" "$test" "[arch]")
+    grep -qx " *kernels: $2" <<<"$output" || {
+        echo "ports: on -cpu $1 the kernels are not those of $2" >&2
+        exit 1
+    }
+    echo "ports: -cpu $1: $2"
+}
+best=neon64_dotprod
+[ ! -f "$build/kernels/sve256.cpp" ] || best=sve256
+expects cortex-a53 neon64
+expects cortex-a76 neon64_dotprod
+expects max,sve512=on neon64_dotprod # vectors of another length than the unit was compiled for
+expects max,sve256=on $best
+qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max,sve256=on "$test" "~[slow]"
