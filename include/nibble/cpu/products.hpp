@@ -120,7 +120,27 @@ inline namespace linked {
 }  // namespace linked
 #else
 inline namespace header_only {
-[[nodiscard]] inline const product_table& products() { return header_products<>; }
+/// As a product_table of the including file's flags, but only what is asked for is compiled.
+struct products_on_demand {
+    const char* arch = default_arch::name;
+    template <class Mode, codec C>
+    [[nodiscard]] prepare_function prepare() const {
+        return &cpu::prepare<default_arch, Mode, C>;
+    }
+    template <class Mode, codec C>
+    [[nodiscard]] gemv_function gemv() const {
+        return &cpu::gemv<default_arch, Mode, C>;
+    }
+    template <class Mode, codec C>
+    [[nodiscard]] gemm_function gemm() const {
+        return &cpu::gemm<default_arch, Mode, C>;
+    }
+    template <repackable C>
+    [[nodiscard]] repack_function repack() const {
+        return &cpu::repack<default_arch, C>;
+    }
+};
+[[nodiscard]] inline products_on_demand products() { return {}; }
 }  // namespace header_only
 #endif
 
