@@ -41,10 +41,10 @@ void cast(benchmark::State& state, const cpu::kernel_table* table, std::uint64_t
     double best = 1e9;
     double best_copy = 1e9;
     for (auto _ : state) {
-        const double t = bench::seconds([&] { fn(from, n, to); });
+        const double t = bench::wall_seconds([&] { fn(from, n, to); });
         state.SetIterationTime(t);
         best = std::min(best, t);
-        best_copy = std::min(best_copy, bench::seconds([&] {
+        best_copy = std::min(best_copy, bench::wall_seconds([&] {
                                  std::memcpy(memory(1), memory(2), half);
                                  benchmark::ClobberMemory();
                              }));

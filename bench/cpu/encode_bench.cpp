@@ -46,7 +46,7 @@ void encode(benchmark::State& state, const cpu::kernel_table* table, rounding r)
     // What the memory allows: reading each row, and writing as many bytes as its codes and scales have.
     double best = 1e9;
     for (int round = 0; round < 5; ++round) {
-        best = std::min(best, bench::seconds([&] {
+        best = std::min(best, bench::wall_seconds([&] {
                             for (std::uint64_t n = 0; n < n_rows; ++n) {
                                 const auto sum = static_cast<int>(bench::read_all(bytes + n * k * sizeof(T), k * sizeof(T)));
                                 std::memset(codes.data() + n * codes_of_row, sum, codes_of_row);
@@ -68,10 +68,10 @@ void in_cache(benchmark::State& state, const cpu::kernel_table* table) {
     double best = 1e9;
     double best_copy = 1e9;
     for (auto _ : state) {
-        const double t = bench::seconds([&] { fn(row, k, codes.data(), scales.data(), {}); });
+        const double t = bench::wall_seconds([&] { fn(row, k, codes.data(), scales.data(), {}); });
         state.SetIterationTime(t);
         best = std::min(best, t);
-        best_copy = std::min(best_copy, bench::seconds([&] {
+        best_copy = std::min(best_copy, bench::wall_seconds([&] {
                                  std::memcpy(copy.data(), row, k * sizeof(T));
                                  benchmark::ClobberMemory();
                              }));

@@ -90,7 +90,8 @@ public:
 #if defined(NIBBLE_PEER_ONNXRUNTIME)
         if (onnxruntime_) about += "; " + onnxruntime_->version();
 #endif
-        about += "; " + std::to_string(o.threads) + (o.threads == 1 ? " thread; " : " threads; ") + std::to_string(o.rounds) + " rounds";
+        about += "; " + std::to_string(o.threads) + (o.threads == 1 ? " thread; " : " threads; ") + std::to_string(o.rounds) +
+                 (o.rounds == 1 ? " round" : " rounds");
         std::printf("%s\n", about.c_str());
         if (json_ == nullptr) return;
         next_record();

@@ -5,13 +5,13 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "nibble/cpu/kernels.hpp"
+#include "support/timing.hpp"
 
 namespace bench {
 
@@ -23,13 +23,6 @@ inline std::vector<const nibble::cpu::kernel_table*> tables() {
 #else
     return {&nibble::cpu::header_kernels<>};
 #endif
-}
-
-template <class F>
-double seconds(F&& f) {
-    const auto begin = std::chrono::steady_clock::now();
-    f();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
 /// Reads all of [p, p + n), by whole cache lines: the least that any kernel must do with its input.
@@ -86,11 +79,11 @@ void against_writing(benchmark::State& state, std::byte* out, std::size_t n_byte
     double best = 1e9;
     double best_write = 1e9;
     for (auto _ : state) {
-        best_write = std::min(best_write, seconds([&] {
+        best_write = std::min(best_write, wall_seconds([&] {
                                   write_all(out, n_bytes);
                                   benchmark::ClobberMemory();
                               }));
-        const double t = seconds(f);
+        const double t = wall_seconds(f);
         state.SetIterationTime(t);
         best = std::min(best, t);
     }
@@ -103,11 +96,11 @@ void against_memset(benchmark::State& state, std::byte* out, std::size_t n_bytes
     double best = 1e9;
     double best_set = 1e9;
     for (auto _ : state) {
-        best_set = std::min(best_set, seconds([&] {
+        best_set = std::min(best_set, wall_seconds([&] {
                                 std::memset(out, 0x5A, n_bytes);
                                 benchmark::ClobberMemory();
                             }));
-        const double t = seconds(f);
+        const double t = wall_seconds(f);
         state.SetIterationTime(t);
         best = std::min(best, t);
     }
@@ -123,11 +116,11 @@ void against_memory(benchmark::State& state, const std::byte* data, std::size_t 
     double best_read = 1e9;
     double best_copy = 1e9;
     for (auto _ : state) {
-        const double t = seconds(f);
+        const double t = wall_seconds(f);
         state.SetIterationTime(t);
         best = std::min(best, t);
-        best_read = std::min(best_read, seconds([&] { benchmark::DoNotOptimize(read_all(data, n_bytes)); }));
-        best_copy = std::min(best_copy, seconds([&] {
+        best_read = std::min(best_read, wall_seconds([&] { benchmark::DoNotOptimize(read_all(data, n_bytes)); }));
+        best_copy = std::min(best_copy, wall_seconds([&] {
                                  std::memcpy(copy.data(), data, n_bytes);
                                  benchmark::ClobberMemory();
                              }));
