@@ -79,7 +79,9 @@ void prepare(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k
                   "nibble: arithmetic int8 is for weights with codes; plain weights are multiplied in arithmetic exact");
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) {
-        if (m == 1) return detail::prepare_bytes<Arch, C, detail::digits_of<Mode>>(x, k, prepared);
+        if constexpr (std::is_same_v<typename C::layout, nk>) {
+            if (m == 1) return detail::prepare_bytes<Arch, C, detail::digits_of<Mode>>(x, k, prepared);
+        }
         return detail::prepare_byte_tiles<Arch, C, detail::digits_of<Mode>, detail::tile_rows>(x, ldx, m, k, prepared);
     }
 #endif

@@ -172,22 +172,36 @@ NIBBLE_INLINE void gemv_nk_by_bytes(const matrix& w, const std::byte* x, std::ui
     for (std::uint64_t n = first + streams * part; n < last; ++n) gemv_rows_by_bytes<Arch, C, digits, 1>(w, x, n, 0, y);
 }
 
-/// Adds to sum the product of one run of up to 16 columns (rows of the weights that lie side by side): words `stride` bytes apart.
+/// Adds to sum the product of one run of up to 16 columns (rows of the weights that lie side by side): words `stride` bytes apart; x is the
+/// run of a tile of one row.
 template <class Arch, class C, std::size_t digits>
-NIBBLE_INLINE __m512 column_run(const std::byte* words, std::uint64_t stride, const std::byte* scales, __mmask16 present, const std::byte* block,
-                                std::size_t run, __m512 sum) {
+NIBBLE_INLINE __m512 column_run(const std::byte* words, std::uint64_t stride, const std::byte* scales, __mmask16 present, const std::byte* x, __m512 sum) {
     using r = runs<C>;
-    const std::size_t lane = r::of_lane(run) * 4;
-    const std::byte* rest = block + r::words * r::parts * digits * 64 + lane;
     const auto spread = [](const std::byte* from) __attribute__((always_inline)) {
         std::int32_t v;
         std::memcpy(&v, from, 4);
         return _mm512_set1_epi32(v);
     };
-    const __m512i products = word_products<Arch, C, digits, r::words>(
-        [&](std::size_t j) __attribute__((always_inline)) { return _mm512_maskz_loadu_epi32(present, words + j * stride); }, block + lane, spread(rest),
-        spread);
-    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_castsi512_ps(spread(rest + 64))),
+    constexpr std::size_t vectors = r::words * r::parts;
+    __m512i of_digit[digits];
+    for (std::size_t d = 0; d + 1 < digits; ++d) of_digit[d] = _mm512_setzero_si512();
+    of_digit[digits - 1] = spread(x + digits * vectors * 4);
+#pragma GCC unroll 4
+    for (std::size_t j = 0; j < r::words; ++j) {
+        const __m512i w = _mm512_maskz_loadu_epi32(present, words + j * stride);
+        nibble::detail::for_each_index(
+            [&](auto p) __attribute__((always_inline)) {
+                const __m512i codes = codes_of<Arch, typename C::packing, p.value>(w);
+#pragma GCC unroll 3
+                for (std::size_t d = 0; d < digits; ++d)
+                    of_digit[d] = _mm512_dpbusd_epi32(of_digit[d], codes, spread(x + (d * vectors + j * r::parts + p.value) * 4));
+            },
+            std::make_index_sequence<r::parts>{});
+    }
+    __m512i products = of_digit[0];
+#pragma GCC unroll 3
+    for (std::size_t d = 1; d < digits; ++d) products = _mm512_add_epi32(_mm512_slli_epi32(products, 8), of_digit[d]);
+    return _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(products), _mm512_castsi512_ps(spread(x + (digits * vectors + 1) * 4))),
                            load_scales<Arch, scale_type<C>>(scales, present), sum);
 }
 
@@ -217,11 +231,17 @@ NIBBLE_INLINE void gemv_columns_by_bytes(const matrix& w, const std::byte* x, st
         const auto run = [&](std::uint64_t i, std::uint64_t c, __m512 sum) __attribute__((always_inline)) {
             const auto m = static_cast<__mmask16>(columns - c >= 16 ? 0xFFFFu : (1u << (columns - c)) - 1);
             return column_run<Arch, C, digits>(codes + (i * r::words * width + c) * 4, width * 4, scales + (i / r::per_group * width + c) * sizeof(stored), m,
-                                               x + i / 16 * byte_block_bytes<C, digits>, static_cast<std::size_t>(i % 16), sum);
+                                               x + i * byte_tile_run<C, digits> * 4, sum);
         };
         if (columns <= 16) {
+            // One linear stream; the processor's prefetcher falls behind so much work on each line.
             __m512 sum = _mm512_setzero_ps();
-            for (std::uint64_t i = 0; i < n_runs; ++i) sum = run(i, 0, sum);
+            for (std::uint64_t i = 0; i < n_runs; ++i) {
+                const auto* ahead = reinterpret_cast<const char*>(codes + i * r::words * width * 4 + 4096);
+#pragma GCC unroll 4
+                for (std::size_t j = 0; j < r::words; ++j) _mm_prefetch(ahead + 64 * j, _MM_HINT_T0);
+                sum = run(i, 0, sum);
+            }
             _mm512_mask_storeu_ps(y + n, static_cast<__mmask16>((1u << columns) - 1), sum);
         } else {
             alignas(64) float sums[at_once] = {};
