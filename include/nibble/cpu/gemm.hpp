@@ -14,7 +14,7 @@ namespace detail {
 /// Vectors of rows of weights that a tile has beside each other, and rows of activations that are multiplied at a time: as many sums as there
 /// are registers, for a number that is loaded should be used several times. Where there are but 16 registers a tile is taken in two parts.
 template <class Arch>
-inline constexpr std::size_t panel_vectors = has<Arch, sse2> && !has<Arch, avx512> ? 3 : 2;
+inline constexpr std::size_t panel_vectors = has<Arch, avx512> || has<Arch, neon64> ? 2 : 3;
 template <class Arch>
 constexpr std::size_t rows_at_once(std::size_t rows) {
     return panel_vectors<Arch> == 2 || rows <= 4 ? rows : (rows + 1) / 2;
@@ -229,7 +229,7 @@ NIBBLE_INLINE void multiply_float_rows(const float_panel<Arch>& panel, std::uint
         for (std::size_t i = 0; i < part; ++i) {
             const f32 one(x[k * rows + row + i]);
 #pragma GCC unroll 3
-            for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = xsimd::fma(weights[v], one, sum[i][v]);
+            for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = multiply_add<Arch>(weights[v], one, sum[i][v]);
         }
     }
 #pragma GCC unroll 8
