@@ -64,20 +64,31 @@ NIBBLE_INLINE __m256i codes_of(__m256i words) {
     }
 }
 
-/// Codes times bytes: added to a sum in 16 bits, or begins one.
+/// Codes times bytes: added to a sum, which is in 16 bits without VNNI, or begins one.
 template <class Arch>
 NIBBLE_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i bytes, bool begins) {
+#if defined(__AVXVNNI__)
+    if constexpr (has<Arch, avxvnni>) return _mm256_dpbusd_avx_epi32(begins ? _mm256_setzero_si256() : sum, codes, bytes);
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    if constexpr (has<Arch, avxvnni>) return _mm256_dpbusd_epi32(begins ? _mm256_setzero_si256() : sum, codes, bytes);
+#endif
     const __m256i two = _mm256_maddubs_epi16(codes, bytes);
     sum = begins ? two : _mm256_add_epi16(sum, two);
     asm("" : "+x"(sum));  // or gcc puts all products off to add them in an order of its own, for which there are not the registers
     return sum;
 }
+/// A sum of add_products in 32 bits.
+template <class Arch>
+NIBBLE_INLINE __m256i widened(__m256i sum) {
+    if constexpr (has<Arch, avxvnni>) return sum;
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
 /// A run's sum from those of its digits, most significant first.
 template <class Arch, std::size_t digits>
-NIBBLE_INLINE __m256i widen_sums(const __m256i* sum, __m256i correction) {
-    __m256i all = _mm256_madd_epi16(sum[0], _mm256_set1_epi16(1));
+NIBBLE_INLINE __m256i joined_digits(const __m256i* sum, __m256i correction) {
+    __m256i all = widened<Arch>(sum[0]);
 #pragma GCC unroll 3
-    for (std::size_t d = 1; d < digits; ++d) all = _mm256_add_epi32(_mm256_slli_epi32(all, 8), _mm256_madd_epi16(sum[d], _mm256_set1_epi16(1)));
+    for (std::size_t d = 1; d < digits; ++d) all = _mm256_add_epi32(_mm256_slli_epi32(all, 8), widened<Arch>(sum[d]));
     return _mm256_add_epi32(all, correction);
 }
 
@@ -99,7 +110,7 @@ NIBBLE_INLINE __m256i short_run_products(Words words, const std::byte* x, __m256
             },
             std::make_index_sequence<r::parts>{});
     }
-    return widen_sums<Arch, digits>(sum, correction);
+    return joined_digits<Arch, digits>(sum, correction);
 }
 
 /// Rows n, n + apart, ... of a matrix in layout nk, `rows` of them.

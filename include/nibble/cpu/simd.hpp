@@ -66,6 +66,10 @@ struct avx2 : sse2 {
     static constexpr const char* name = "avx2";
     using simd = xsimd::fma3<xsimd::avx2>;
 };
+/// That and AVX-VNNI: Alder Lake, Zen 5 and later.
+struct avxvnni : avx2 {
+    static constexpr const char* name = "avxvnni";
+};
 /// AVX-512 F, CD, BW, DQ and VL: Skylake-X and later.
 struct avx512 : avx2 {
     static constexpr const char* name = "avx512";
@@ -107,7 +111,11 @@ using default_arch = avx512vnni;
 using default_arch = avx512;
 #endif
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#if defined(__AVXVNNI__)
+using default_arch = avxvnni;
+#else
 using default_arch = avx2;
+#endif
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS == 256 && XSIMD_VERSION_MAJOR >= 9
 using default_arch = sve256;
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
