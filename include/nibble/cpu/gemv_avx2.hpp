@@ -28,6 +28,20 @@ NIBBLE_INLINE __m256 load_eight_scales(const std::byte* from, std::size_t n) {
     std::memcpy(several, from, n * sizeof(Stored));
     return load_eight_scales<Arch, Stored>(several);
 }
+/// As many of them as a whole block of words has, in registers all the way: a wide load of what narrow stores just left would wait for them.
+template <class Arch, class Stored, std::size_t n>
+NIBBLE_INLINE __m256 load_block_scales(const std::byte* from) {
+    if constexpr (n * sizeof(Stored) <= 8) {
+        std::uint64_t bits = 0;
+        std::memcpy(&bits, from, n * sizeof(Stored));
+        const __m128i h = _mm_cvtsi64_si128(static_cast<long long>(bits));
+        if constexpr (std::is_same_v<Stored, float>) return _mm256_castps128_ps256(_mm_castsi128_ps(h));
+        if constexpr (std::is_same_v<Stored, f16>) return _mm256_cvtph_ps(h);
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+    } else {
+        return load_eight_scales<Arch, Stored>(from, n);
+    }
+}
 /// Marks the first n of eight lanes.
 template <class Arch>
 NIBBLE_INLINE __m256i first_lanes(std::size_t n) {
@@ -154,10 +168,12 @@ NIBBLE_INLINE void gemv_rows_by_short_bytes(const matrix& w, const std::byte* x,
             const __m256i products = short_run_products<Arch, C, digits>(
                 [&](std::size_t j) __attribute__((always_inline)) { return words[j]; }, at, load_256<Arch>(rest),
                 [](const std::byte* v) __attribute__((always_inline)) { return load_256<Arch>(v); });
-            const __m256 of_weights =
-                decltype(whole)::value && r::block_groups == 8
-                    ? load_eight_scales<Arch, stored>(from_scales)
-                    : load_eight_scales<Arch, stored>(from_scales, decltype(whole)::value ? r::block_groups : static_cast<std::size_t>(left / group_words<C>));
+            __m256 of_weights;
+            if constexpr (decltype(whole)::value) {
+                of_weights = load_block_scales<Arch, stored, r::block_groups>(from_scales);
+            } else {
+                of_weights = load_eight_scales<Arch, stored>(from_scales, static_cast<std::size_t>(left / group_words<C>));
+            }
             // In this order: the scales' product alone may be too small to be exact.
             const __m256 of_activations = _mm256_castsi256_ps(load_256<Arch>(rest + 32));
             sum[i] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(products), of_activations), _mm256_permutevar8x32_ps(of_weights, to_lanes), sum[i]);
