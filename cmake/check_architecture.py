@@ -231,11 +231,13 @@ def check_header(tree, path, lines, macros):
         tree.report(path, 2, "the second line of a header is #pragma once")
     if len(lines) < 3 or not lines[2].startswith("// "):
         tree.report(path, 3, "the third line of a header says what it is, in a comment")
+    undefined = {m.group(1): i for i, text in enumerate(lines, 1) if (m := re.match(r"\s*#\s*undef\s+(\w+)", text))}
     for i, text in enumerate(lines, 1):
         if re.match(r"\s*using\s+namespace\b", text):
             tree.report(path, i, "a header must not say `using namespace`: every file that includes it would say it too")
         define = re.match(r"\s*#\s*define\s+(\w+)", text)
-        if define and path.startswith("include/") and not path.endswith("/version.hpp"):
+        taken_back = define is not None and undefined.get(define.group(1), 0) > i  # no includer sees it
+        if define and not taken_back and path.startswith("include/") and not path.endswith("/version.hpp"):
             macros.setdefault(define.group(1), (path, i))
 
 

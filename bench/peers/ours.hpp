@@ -11,7 +11,7 @@
 #include "nibble/codec/quantize.hpp"
 #include "nibble/cpu/kernels.hpp"
 #include "nibble/cpu/products.hpp"
-#include "peers/crew.hpp"
+#include "nibble/cpu/thread_pool.hpp"
 #include "peers/problem.hpp"
 
 namespace peers {
@@ -53,7 +53,8 @@ public:
         c.exact = true;
         c.run = [s, to, n = p.w.n, k = p.w.k](std::size_t i) {
             const auto f = nibble::cpu::products().repack<codec>();
-            s->by_tiles(n, [&](std::size_t first, std::size_t last) { f(s->copies[i].view(n, k), first, last, to->codes.data(), to->scales.data()); });
+            s->threads.for_ranges(n, 16,
+                                  [&](std::size_t first, std::size_t last) { f(s->copies[i].view(n, k), first, last, to->codes.data(), to->scales.data()); });
         };
         c.output = [s, to, n = p.w.n, k = p.w.k] {
             nibble::cpu::products().prepare<nibble::cpu::exact, repacked>()(s->x.data(), k, 1, k, s->prepared.get());
@@ -79,16 +80,12 @@ private:
     };
     struct state {
         state(const matmul_problem& p, const planes& w, std::size_t prepared_bytes)
-            : threads(p.n_threads),
+            : threads(static_cast<std::size_t>(p.n_threads)),
               copies(p.n_copies, w),
               x(p.x),
               y(p.m * p.w.n),
               prepared(static_cast<std::byte*>(std::aligned_alloc(64, (prepared_bytes + 63) / 64 * 64))) {}
-        /// f(first, last) for the rows in n_threads parts, each of whole tiles of 16.
-        void by_tiles(std::size_t n, const std::function<void(std::size_t, std::size_t)>& f) {
-            threads.split((n + 15) / 16, [&](std::size_t first, std::size_t last) { f(first * 16, std::min(last * 16, n)); });
-        }
-        crew threads;
+        nibble::cpu::thread_pool threads;
         std::vector<planes> copies;
         std::vector<float> x, y;
         std::unique_ptr<std::byte, free_aligned> prepared;
@@ -98,8 +95,6 @@ private:
         contestant c;
         c.name = name;
         c.output = [s] { return s->y.data(); };
-        c.wake = [s] { s->threads.wake(); };
-        c.sleep = [s] { s->threads.sleep(); };
         return c;
     }
 
@@ -113,7 +108,7 @@ private:
                  gemm = nibble::cpu::products().gemm<Mode, C>(), n = p.w.n, k = p.w.k, m = p.m](std::size_t i) {
             prepare(s->x.data(), k, m, k, s->prepared.get());
             const nibble::cpu::matrix view = s->copies[i].view(n, k);
-            s->by_tiles(n, [&](std::size_t first, std::size_t last) {
+            s->threads.for_ranges(n, 16, [&](std::size_t first, std::size_t last) {
                 if (m == 1)
                     gemv(view, s->prepared.get(), first, last, s->y.data());
                 else

@@ -8,14 +8,15 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "peers/ours.hpp"
 #include "peers/problem.hpp"
-#include "peers/roofs.hpp"
+#include "support/limits.hpp"
+#include "support/timing.hpp"
 #if defined(NIBBLE_PEER_GGML)
 #include "peers/ggml.hpp"
 #endif
@@ -37,21 +38,12 @@ struct options {
     }
 };
 
-double seconds_of(const std::function<void()>& f) {
-    const auto begin = std::chrono::steady_clock::now();
-    f();
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-/// Of all threads of the process; other programs that take the processor away do not count.
-double cpu_seconds_of(const std::function<void()>& f) {
-    const auto now = [] {
-        timespec t{};
-        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
-    };
-    const double begin = now();
-    f();
-    return now() - begin;
+/// What the system calls the processor; nothing where it does not say.
+std::string processor() {
+    std::ifstream info("/proc/cpuinfo");
+    for (std::string line; std::getline(info, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "";
 }
 double median(std::vector<double> v) {
     const auto middle = v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2);
@@ -69,9 +61,9 @@ struct work {
     std::vector<double> expected;
 };
 
-class bench {
+class arena {
 public:
-    explicit bench(const options& o) : options_(o) {
+    explicit arena(const options& o) : options_(o) {
 #if defined(NIBBLE_PEER_GGML)
         ggml_ = ggml_peer::open();
 #else
@@ -91,49 +83,41 @@ public:
                 std::exit(1);
             }
         }
-        std::printf("%s; %d thread%s; %d rounds\n", nibble_peer::version().c_str(), o.threads, o.threads == 1 ? "" : "s", o.rounds);
+        std::string about = nibble_peer::version();
+#if defined(NIBBLE_PEER_GGML)
+        if (ggml_) about += "; " + ggml_->version();
+#endif
+#if defined(NIBBLE_PEER_ONNXRUNTIME)
+        if (onnxruntime_) about += "; " + onnxruntime_->version();
+#endif
+        about += "; " + std::to_string(o.threads) + (o.threads == 1 ? " thread; " : " threads; ") + std::to_string(o.rounds) +
+                 (o.rounds == 1 ? " round" : " rounds");
+        std::printf("%s\n", about.c_str());
+        if (json_ == nullptr) return;
+        next_record();
+        std::fprintf(json_, "{\"work\":\"about\",\"contestant\":\"%s\",\"threads\":%d,\"processor\":\"%s\"}", about.c_str(), o.threads, processor().c_str());
     }
-    ~bench() {
+    ~arena() {
         if (json_ != nullptr) std::fprintf(json_, "%s]\n", n_records_ == 0 ? "[" : ""), std::fclose(json_);
     }
-    bench(const bench&) = delete;
-    bench& operator=(const bench&) = delete;
+    arena(const arena&) = delete;
+    arena& operator=(const arena&) = delete;
 
     void roofs() {
         if (!options_.wants("roofs")) return;
-        constexpr std::size_t quarter = std::size_t{64} << 20;
-        std::vector<std::byte> memory(4 * quarter, std::byte{1});
-        crew threads(options_.threads);
-        threads.wake();
-        double read = 1e9;
-        double fma = 0;
-        double vnni = 0;
-        std::atomic<std::uint64_t> sink{0};
-        const auto each = static_cast<std::size_t>(options_.threads);
-        for (int r = 0; r < options_.rounds; ++r) {
-            // By quarters, each larger than the caches: a neighbour disturbs the shorter ones less.
-            for (std::size_t q = 0; q < 4; ++q)
-                read = std::min(read, timed([&] {
-                                    threads.split(quarter / 4096, [&](std::size_t first, std::size_t last) {
-                                        sink += stream_read(memory.data() + q * quarter + first * 4096, (last - first) * 4096);
-                                    });
-                                }));
-            const auto peak = [&](double (*f)(std::size_t, float&)) {
-                std::atomic<double> done{0};
-                const double t = timed([&] {
-                    threads.split(each, [&](std::size_t, std::size_t) {
-                        float x = 0.5F;
-                        done = f(1'000'000, x);
-                        sink += static_cast<std::uint64_t>(x);
-                    });
-                });
-                return done.load() * static_cast<double>(each) / t * 1e-9;
-            };
-            fma = std::max(fma, peak(fma_flops));
-            vnni = std::max(vnni, peak(vnni_ops));
-        }
-        std::printf("roofs: reading memory %.1f GB/s, f32 multiply-add %.0f GFLOP/s, VNNI %.0f GOP/s (%llu)\n", static_cast<double>(quarter) / read * 1e-9, fma,
-                    vnni, static_cast<unsigned long long>(sink.load() & 1));
+        nibble::cpu::thread_pool threads(static_cast<std::size_t>(options_.threads));
+        const auto l = bench::measure_limits(nibble::cpu::products().arch, threads, options_.rounds, [this](auto f) { return timed(f); });
+        std::printf("roofs: reading memory %.1f GB/s, f32 multiply-add %.0f GFLOP/s, products of bytes %.0f GOP/s\n", l.read * 1e-9, l.fma * 1e-9,
+                    l.dot * 1e-9);
+        const auto record = [this](const char* what, double speed, const char* unit) {
+            if (json_ == nullptr) return;
+            next_record();
+            std::fprintf(json_, "{\"work\":\"roofs\",\"contestant\":\"%s\",\"threads\":%d,\"speed\":%.2f,\"unit\":\"%s\"}", what, options_.threads,
+                         speed * 1e-9, unit);
+        };
+        record("read", l.read, "GB/s");
+        record("fma", l.fma, "GFLOP/s");
+        record("dot", l.dot, "GFLOP/s");
     }
 
     void matmul(std::size_t n, std::size_t k, std::size_t m, bool from_memory) {
@@ -190,15 +174,13 @@ public:
             job.expected.push_back(nibble::to_f32(source.back()));
         }
         std::vector<float> decoded(n * k);
-        crew threads(options_.threads);
+        nibble::cpu::thread_pool threads(static_cast<std::size_t>(options_.threads));
         const auto add = [&](std::vector<contestant>& all, const char* who, auto run, auto decode) {
             contestant c;
             c.name = who;
             c.exact = true;
-            c.run = [&threads, run](std::size_t) { threads.split(n, run); };
+            c.run = [&threads, run](std::size_t) { threads.for_ranges(n, 16, run); };
             c.output = [&decoded, decode] { return decode(), decoded.data(); };
-            c.wake = [&threads] { threads.wake(); };
-            c.sleep = [&threads] { threads.sleep(); };
             all.push_back(c);
         };
         std::vector<contestant> all;
@@ -227,17 +209,15 @@ public:
         const weights w = make_weights(n, k);
         work job{name, static_cast<double>(n * k * 4), "GB/s", 1, false, {}};
         for (std::size_t i = 0; i < n * k; ++i) job.expected.push_back(static_cast<double>(w.at(i)));
-        crew threads(options_.threads);
+        nibble::cpu::thread_pool threads(static_cast<std::size_t>(options_.threads));
         std::vector<contestant> all;
         const auto add = [&](const char* who, std::vector<float>& out, auto run) {
             out.resize(n * k);
             contestant c;
             c.name = who;
             c.exact = true;
-            c.run = [&threads, run](std::size_t) { threads.split(n, run); };
+            c.run = [&threads, run](std::size_t) { threads.for_ranges(n, 16, run); };
             c.output = [&out] { return out.data(); };
-            c.wake = [&threads] { threads.wake(); };
-            c.sleep = [&threads] { threads.sleep(); };
             all.push_back(c);
         };
         std::vector<float> our_out;
@@ -261,7 +241,9 @@ public:
     }
 
 private:
-    [[nodiscard]] double timed(const std::function<void()>& f) const { return options_.threads == 1 ? cpu_seconds_of(f) : seconds_of(f); }
+    [[nodiscard]] double timed(const std::function<void()>& f) const { return options_.threads == 1 ? bench::cpu_seconds(f) : bench::wall_seconds(f); }
+
+    void next_record() { std::fprintf(json_, "%s\n", n_records_++ == 0 ? "[" : ","); }
 
     /// The first rows of the product, in f64.
     static void expect(work& job, const weights& w, const std::vector<float>& x, std::size_t m) {
@@ -301,9 +283,10 @@ private:
             std::printf("\n");
             std::fflush(stdout);
             if (json_ == nullptr) continue;
-            std::fprintf(json_, "%s\n{\"work\":\"%s\",\"contestant\":\"%s\",\"exact\":%s,\"threads\":%d,\"best_us\":%.2f,\"median_us\":%.2f,\"speed\":%.2f,",
-                         n_records_++ == 0 ? "[" : ",", job.name.c_str(), all[c].name.c_str(), all[c].exact ? "true" : "false", options_.threads,
-                         fastest[c] * 1e6, median(medians[c]) * 1e6, speed);
+            next_record();
+            std::fprintf(json_, "{\"work\":\"%s\",\"contestant\":\"%s\",\"exact\":%s,\"threads\":%d,\"best_us\":%.2f,\"median_us\":%.2f,\"speed\":%.2f,",
+                         job.name.c_str(), all[c].name.c_str(), all[c].exact ? "true" : "false", options_.threads, fastest[c] * 1e6, median(medians[c]) * 1e6,
+                         speed);
             std::fprintf(json_, "\"unit\":\"%s\",\"error\":%.3e}", job.unit, error);
         }
     }
@@ -316,7 +299,7 @@ private:
         };
         c.wake();
         run();
-        const double warm = seconds_of(run);
+        const double warm = bench::wall_seconds(run);
         const auto n = static_cast<std::size_t>(std::clamp(0.02 / warm, 3., 200.));
         const std::size_t at_once = options_.threads == 1 ? static_cast<std::size_t>(2e-4 / warm) + 1 : 1;
         std::vector<double> times;
@@ -378,7 +361,7 @@ void huge_pages(char** argv) {
 
 int main(int argc, char** argv) {
     huge_pages(argv);
-    bench b(parse(argc, argv));
+    arena b(parse(argc, argv));
     b.roofs();
     for (const bool from_memory : {true, false}) {
         b.matmul(4096, 4096, 1, from_memory);

@@ -173,8 +173,10 @@ class Architecture(Temporary):
     def test_second_macro(self):
         self.append("include/nibble/core/bytes.hpp", "#define NIBBLE_INLINE inline\n")
         self.assertEqual(self.check()[0], 0)
-        self.append("include/nibble/core/json.hpp", "#define NIBBLE_MORE 1\n")
-        self.finds("include/nibble/core/json.hpp:7", "macro NIBBLE_MORE", count=2)
+        self.append("include/nibble/core/bytes.hpp", "#define NIBBLE_BRIEF 1\n#undef NIBBLE_BRIEF\n")
+        self.assertEqual(self.check()[0], 0)
+        self.append("include/nibble/core/json.hpp", "#undef NIBBLE_MORE\n#define NIBBLE_MORE 1\n")
+        self.finds("include/nibble/core/json.hpp:8", "macro NIBBLE_MORE", count=2)
 
 
 class Format(Temporary):

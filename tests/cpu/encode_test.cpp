@@ -144,7 +144,7 @@ void check_rows() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("rows encode as the scalar law has them, on every architecture that this machine has", "[cpu]", q4f16_1, q4f32_1, q4bf16_1, q4bf16_0,
-                   q3f16_1) {
+                   q3f16_1, q8f16_1) {
     check_rows<TestType, float>();
     check_rows<TestType, f16>();
     check_rows<TestType, bf16>();

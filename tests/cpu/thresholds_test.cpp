@@ -52,7 +52,7 @@ void try_all(unsigned mantissas, bool between, rounding r) {
         }
         const std::uint64_t n_groups = groups_of<C>(row.size());
         std::vector<std::byte> law_codes(n_groups * 16);
-        std::vector<std::byte> law_scales(n_groups * 2);
+        std::vector<std::byte> law_scales(n_groups * cpu::detail::group_bytes<C, 1>);
         encode_row<C>(row.data(), row.size(), {law_codes.data(), law_scales.data()}, 0, 1, {r, fit::absmax});
         for (const auto* t : kernel_tables()) {
             std::vector<std::byte> codes(law_codes.size());
@@ -73,6 +73,9 @@ TEST_CASE("the proof of the thresholds, by exhaustion", "[cpu][slow]") {
         try_all<q3f16_1, f16, f16>(1024, false, r);
         try_all<q4f16_1, float, f16>(1024, true, r);
         try_all<q4bf16_1, bf16, bf16>(128, false, r);
+        try_all<q4f16_1, bf16, bf16>(128, false, r);
+        try_all<q4f32_1, bf16, bf16>(128, false, r);
+        try_all<cpu::rows_of<q4bf16_0>, bf16, bf16>(128, false, r);
         try_all<q4bf16_1, float, bf16>(128, true, r);
     }
 }

@@ -59,7 +59,7 @@ for header in tl/expected.hpp nlohmann/json.hpp catch2/catch.hpp; do
 done
 
 xsimd_version() {
-    awk '/#define XSIMD_VERSION_(MAJOR|MINOR|PATCH)/ { v = v (v == "" ? "" : ".") $3 } END { print v }' "$1/xsimd/config/xsimd_config.hpp" 2>/dev/null || true
+    awk '/#define XSIMD_VERSION_(MAJOR|MINOR|PATCH)/ { v = v (v == "" ? "" : ".") $3 } END { print v }' "$1/xsimd/config/xsimd_config.hpp" 2>/dev/null || echo 0
 }
 xsimd=${NIBBLE_XSIMD_INCLUDE:-/usr/include}
 version=$(xsimd_version "$xsimd")
@@ -86,8 +86,7 @@ ln -sfn "$xsimd/xsimd" "$prefix/include/xsimd"
 package() {
     local folder=$prefix/cmake/$1
     mkdir -p "$folder"
-    echo "set(PACKAGE_VERSION $3) 
-set(PACKAGE_VERSION_COMPATIBLE TRUE)" >"$folder/$1-config-version.cmake"
+    printf 'set(PACKAGE_VERSION %s)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n' "$3" >"$folder/$1-config-version.cmake"
     cat >"$folder/$1-config.cmake" <<CONFIG
 add_library($2 INTERFACE IMPORTED)
 set_target_properties($2 PROPERTIES INTERFACE_INCLUDE_DIRECTORIES $prefix/include)

@@ -155,9 +155,9 @@ using q3f16_1 = affine<low_first<3, std::uint32_t>, f16_scale, bias<3>, 40, nk>;
 using q3f16_0 = affine<low_first<3, std::uint32_t>, f16_scale, bias<3>, 40, kn>;
 using q8f16_1 = affine<low_first<8, std::uint32_t>, f16_scale, bias<127>, 32, nk>;  // no scheme of mlc_llm's, but its layout and rules for int8
 
+static_assert(bits_per_value<q8f16_1> == 8.5);
 static_assert(bits_per_value<q4f16_1> == 4.5);
 static_assert(bits_per_value<q4f32_1> == 5.0);  // in memory; shards keep the f32 scale as bf16: 4.5 there
 static_assert(bits_per_value<q3f16_1> == 3.6);
-static_assert(bits_per_value<q8f16_1> == 8.5);
 
 }  // namespace nibble

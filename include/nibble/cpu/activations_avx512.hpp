@@ -55,7 +55,7 @@ NIBBLE_INLINE void fill_byte_block(const float* x, std::uint64_t n, byte_block<C
     using r = runs<C>;
     constexpr std::size_t group = C::group;
     constexpr std::size_t per_word = C::packing::per_word;
-    alignas(64) std::int8_t bytes[digits][r::block_values + 16];
+    alignas(64) std::int8_t bytes[digits][(r::block_values + 79) / 64 * 64];  // a group may end within the sixteen written last
     for (std::size_t g = 0; g < r::block_groups; ++g) {
         const std::uint64_t left = n > g * group ? n - g * group : 0;
         const auto here = static_cast<std::size_t>(left < group ? left : group);

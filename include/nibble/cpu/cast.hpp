@@ -33,6 +33,13 @@ NIBBLE_INLINE vector_u32<Arch> load_as_f32_bits(const void* from) {
                 return _mm256_castps_si256(f);
         }
 #endif
+#if defined(__aarch64__)
+        if constexpr (has<Arch, neon64> && lanes<Arch> == 4) {
+            const float32x4_t f = vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(static_cast<const std::uint8_t*>(from))));
+            if (vminvq_u32(vceqq_f32(f, f)) != 0) [[likely]]
+                return vreinterpretq_u32_f32(f);
+        }
+#endif
         return f16_to_f32_bits<Arch>(load_u16<Arch>(from));
     }
 }
@@ -60,6 +67,13 @@ NIBBLE_INLINE void store_f32_bits_as(void* to, vector_u32<Arch> u) {
             const __m256 f = _mm256_castsi256_ps(u);
             if (_mm256_movemask_ps(_mm256_cmp_ps(f, f, _CMP_UNORD_Q)) == 0) [[likely]]
                 return _mm_storeu_si128(static_cast<__m128i*>(to), _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT));
+        }
+#endif
+#if defined(__aarch64__)
+        if constexpr (has<Arch, neon64> && lanes<Arch> == 4) {
+            const float32x4_t f = vreinterpretq_f32_u32(u);
+            if (vminvq_u32(vceqq_f32(f, f)) != 0) [[likely]]
+                return vst1_u8(static_cast<std::uint8_t*>(to), vreinterpret_u8_f16(vcvt_f16_f32(f)));
         }
 #endif
         if constexpr (std::is_same_v<From, bf16>) {  // ml_dtypes' NaN: the top bit of the payload alone

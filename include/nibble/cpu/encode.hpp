@@ -5,6 +5,7 @@
 #include "nibble/codec/affine.hpp"
 #include "nibble/codec/plain.hpp"
 #include "nibble/cpu/cast.hpp"
+#include "nibble/cpu/encode_avx2.hpp"
 #include "nibble/cpu/encode_avx512.hpp"
 #include "nibble/cpu/encode_generic.hpp"
 
@@ -49,18 +50,26 @@ inline constexpr bool is_plain = false;
 template <class T>
 inline constexpr bool is_plain<plain<T>> = true;
 
-/// Whether a codec's groups are encoded by vectors: MLC's shapes.
+/// Whether a codec's groups are encoded by vectors: MLC's shapes, and bytes.
 template <class C>
 inline constexpr bool has_vector_encoder = false;
 template <class Scale, class Layout>
 inline constexpr bool has_vector_encoder<affine<low_first<4, std::uint32_t>, Scale, bias<7>, 32, Layout>> = true;
 template <class Scale, class Layout>
 inline constexpr bool has_vector_encoder<affine<low_first<3, std::uint32_t>, Scale, bias<3>, 40, Layout>> = true;
+template <class Scale, class Layout>
+inline constexpr bool has_vector_encoder<affine<low_first<8, std::uint32_t>, Scale, bias<127>, 32, Layout>> = true;
 
 template <class Arch, class C, class T>
 struct vector_encoder_of {
     using type = generic_encoder<Arch, C, T>;
 };
+#if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+template <class Arch, class C, class T>
+requires(has<Arch, avx2> && !has<Arch, avx512> && by_thresholds<C>) struct vector_encoder_of<Arch, C, T> {
+    using type = avx2_encoder<Arch, C, T>;
+};
+#endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 template <class Arch, class C, class T>
 requires has<Arch, avx512>
@@ -93,15 +102,9 @@ void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scal
         };
         std::uint64_t g = 0;
         if constexpr (detail::has_vector_encoder<C>) {
-            using vectors = typename detail::vector_encoder_of<Arch, C, T>::type;
-            for (const std::uint64_t whole = k / C::group; options.fit == fit::absmax && g < whole;) {
-                const auto n = static_cast<std::size_t>(whole - g < vectors::at_once ? whole - g : vectors::at_once);
-                unsigned nan = vectors::encode_block(values + g * C::group * sizeof(T), n, codes == nullptr ? nullptr : codes + g * detail::group_bytes<C, 0>,
-                                                     scales == nullptr ? nullptr : scales + g * detail::group_bytes<C, 1>, options.rounding);
-                for (std::uint64_t at = g; nan != 0; nan >>= 1, ++at) {
-                    if ((nan & 1u) != 0) by_law(at);
-                }
-                g += n;
+            if (options.fit == fit::absmax) {
+                g = k / C::group;
+                detail::vector_encoder_of<Arch, C, T>::type::encode_groups(values, g, codes, scales, options.rounding, by_law);
             }
         }
         for (; g * C::group < k; ++g) by_law(g);

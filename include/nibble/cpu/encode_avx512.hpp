@@ -19,7 +19,9 @@ struct avx512_encoder {
     static constexpr std::size_t packed_at_once = group == 32 ? 4 : 2;  ///< groups whose codes are packed together
     static constexpr std::size_t vectors = packed_at_once * group / 16;
     static constexpr bool narrow = sizeof(T) == 2;
-    static constexpr std::size_t prefetch_distance = 2048;  ///< beyond the end of the tensor it does no harm
+    static constexpr std::size_t prefetch_distance = 8192;  ///< beyond the end of the tensor it does no harm
+    static constexpr bool by_rows = (std::is_same_v<T, bf16> || std::is_same_v<T, model>)&&narrow && group == 32 && C::max_code == 14;
+    using rows = code_rows<C, T>;
     static constexpr bool in_pairs = std::is_same_v<T, bf16> && group == 32;
 
     NIBBLE_INLINE static __m512 round_to_f16(__m512 x) {
@@ -126,32 +128,42 @@ struct avx512_encoder {
         }
     }
 
-    /// Bits that values lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
-    static constexpr unsigned lost_bits = std::is_same_v<model, T> || std::is_same_v<model, float> || (std::is_same_v<T, bf16> && std::is_same_v<model, f16>)
-                                              ? 0
-                                          : std::is_same_v<model, f16> ? 13
-                                                                       : 16;
+    static constexpr unsigned lost_bits = detail::lost_bits<model, T>;
+    static constexpr std::uint32_t below = (1u << lost_bits) - 1;
 
+    /// The half of the lost bits for each threshold, and one place more for negative ones: their order is the other way round.
+    NIBBLE_INLINE static __m512i half_of_lost_bits(__m512 table) {
+        if constexpr (lost_bits == 0) return _mm512_setzero_si512();
+        return _mm512_add_epi32(_mm512_set1_epi32(lost_bits == 0 ? 0 : static_cast<int>(below / 2 + 1)), _mm512_srli_epi32(_mm512_castps_si512(table), 31));
+    }
     /// The thresholds of w itself for a group of scale s, from those of w / s: t * s, which is exact. Where values still have to be rounded
     /// to the model type, that rounding is part of the threshold: t * s lies strictly between two neighbours of the model type, and
     /// w passes it when w rounds to the upper one: beyond their middle, and in the middle if the upper one is even.
-    NIBBLE_INLINE static __m512 thresholds_of_group(__m512 table, __m512 s, __m512i negative) {
+    NIBBLE_INLINE static __m512 thresholds_of_group(__m512 table, __m512 s, [[maybe_unused]] __m512i half) {
         const __m512 at = _mm512_mul_ps(table, s);
         if constexpr (lost_bits == 0) {
             return at;
         } else {
             const __m512i u = _mm512_castps_si512(at);
-            constexpr std::uint32_t below = (1u << lost_bits) - 1;
-            const __m512i middle = _mm512_ternarylogic_epi32(u, _mm512_set1_epi32(static_cast<int>(~below)), _mm512_set1_epi32(1 << (lost_bits - 1)), 0xEA);
-            const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, lost_bits), _mm512_set1_epi32(1));
-            return _mm512_castsi512_ps(_mm512_add_epi32(middle, _mm512_sub_epi32(negative, odd)));  // by one place, where the middle counts
+            const __m512i middle = _mm512_ternarylogic_epi32(u, _mm512_set1_epi32(static_cast<int>(~below)), half, 0xEA);
+            const __mmask16 odd = _mm512_test_epi32_mask(u, _mm512_set1_epi32(1 << lost_bits));
+            return _mm512_castsi512_ps(_mm512_mask_sub_epi32(middle, odd, middle, _mm512_set1_epi32(1)));  // by one place, where the middle counts
         }
     }
-    /// Codes of sixteen values in 32-bit lanes, by thresholds of w.
+    /// The thresholds of w / s as codes_by_thresholds wants them: entry c + 1 is that of code c, and entry 0 is below all.
+    NIBBLE_INLINE static __m512 thresholds_from_below(__m512 table) {
+        const __m512i before = _mm512_setr_epi32(15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14);
+        const __m512 finite = _mm512_min_ps(table, _mm512_set1_ps(64.0F));  // times any scale
+        return _mm512_mask_blend_ps(1, _mm512_permutexvar_ps(before, finite), _mm512_set1_ps(-64.0F));
+    }
+    /// Codes of sixteen values in the low words of 32-bit lanes, by thresholds of w. The sum with 2^23 is cut to an integer, whose bits are
+    /// its last; permutations look at no others. It is one more than the code, or equal: less it must not be, just below 2^23 bits mean halves.
     NIBBLE_INLINE static __m512i codes_by_thresholds(__m512 w, __m512 reciprocal, __m512 of_group) {
-        const __m512i c = _mm512_cvttps_epi32(_mm512_fmadd_ps(w, reciprocal, _mm512_set1_ps(static_cast<float>(C::zero_code))));
-        const __mmask16 above = _mm512_cmp_ps_mask(w, _mm512_permutexvar_ps(c, of_group), _CMP_GT_OQ);
-        return _mm512_mask_add_epi32(c, above, c, _mm512_set1_epi32(1));
+        const __m512 sum =
+            _mm512_fmadd_round_ps(w, reciprocal, _mm512_set1_ps(0x1p23F + static_cast<float>(C::zero_code + 1)), _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC);
+        const __m512i c = _mm512_castps_si512(sum);
+        const __mmask16 below_it = _mm512_cmp_ps_mask(w, _mm512_permutexvar_ps(c, of_group), _CMP_LE_OQ);
+        return _mm512_mask_sub_epi32(c, below_it, c, _mm512_set1_epi32(1));
     }
     /// The same by thresholds of w / scale, for any scale: 0, denormal, infinite.
     NIBBLE_INLINE static __m512i codes_by_quotient(__m512 w, __m512 divisor, __m512 table) {
@@ -171,11 +183,17 @@ struct avx512_encoder {
         return _mm512_mask_add_epi32(c, up, c, _mm512_set1_epi32(1));
     }
 
+    /// The low words of the lanes of a and b, in the order of _mm512_packs_epi32; what lies above them does not count.
+    NIBBLE_INLINE static __m512i low_words(__m512i a, __m512i b) {
+        alignas(64) static constexpr std::uint16_t order[32] = {0,  2,  4,  6,  32, 34, 36, 38, 8,  10, 12, 14, 40, 42, 44, 46,
+                                                                16, 18, 20, 22, 48, 50, 52, 54, 24, 26, 28, 30, 56, 58, 60, 62};
+        return _mm512_permutex2var_epi16(a, _mm512_load_si512(order), b);
+    }
     /// 8 x 16 codes of four groups as 64 bytes of nibbles.
     NIBBLE_INLINE static __m512i pack_nibbles(const __m512i* c) {
         const __m512i sixteen = _mm512_set1_epi16(0x1001);
         const auto bytes = [&](int i) __attribute__((always_inline)) {  // two codes a byte, in 16-bit lanes
-            return _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[i], c[i + 1]), _mm512_packs_epi32(c[i + 2], c[i + 3])), sixteen);
+            return _mm512_maddubs_epi16(_mm512_packus_epi16(low_words(c[i], c[i + 1]), low_words(c[i + 2], c[i + 3])), sixteen);
         };
         // Each 128 bits now have two bytes of every vector: word 4 v + l of the result is word 8 l + v.
         alignas(64) static constexpr std::uint16_t order[32] = {0, 8,  16, 24, 1, 9,  17, 25, 2, 10, 18, 26, 3, 11, 19, 27,
@@ -185,7 +203,7 @@ struct avx512_encoder {
     /// The same where even vectors hold the codes of even values, odd vectors those of the odd values beside them.
     NIBBLE_INLINE static __m512i pack_pairs(const __m512i* c) {
         const auto bytes = [&](int group) __attribute__((always_inline)) { return _mm512_or_si512(c[2 * group], _mm512_slli_epi32(c[2 * group + 1], 4)); };
-        const __m512i packed = _mm512_packus_epi16(_mm512_packs_epi32(bytes(0), bytes(1)), _mm512_packs_epi32(bytes(2), bytes(3)));
+        const __m512i packed = _mm512_packus_epi16(low_words(bytes(0), bytes(1)), low_words(bytes(2), bytes(3)));
         // Each 128 bits now have one word of every group.
         return _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), packed);
     }
@@ -194,8 +212,8 @@ struct avx512_encoder {
         const __m512i eight = _mm512_set1_epi16(0x0801);
         // Six bits, a pair of codes, in each 16-bit lane. Pair p < 32 lies at word 8 * (p % 8 / 2) + 2 * (p / 8) + p % 2, the rest in order
         // at the beginning of 128-bit blocks of the second vector.
-        const __m512i pairs = _mm512_maddubs_epi16(_mm512_packus_epi16(_mm512_packs_epi32(c[0], c[1]), _mm512_packs_epi32(c[2], c[3])), eight);
-        const __m512i last = _mm512_packs_epi32(c[4], c[4]);
+        const __m512i pairs = _mm512_maddubs_epi16(_mm512_packus_epi16(low_words(c[0], c[1]), low_words(c[2], c[3])), eight);
+        const __m512i last = low_words(c[4], c[4]);
         const __m512i more = _mm512_maddubs_epi16(_mm512_packus_epi16(last, last), eight);
         struct orders {
             std::uint16_t first[32]{};  // words 2 j, 2 j + 1: pairs 0 and 1 of word j; from 16 on its pairs 2 and 3
@@ -221,6 +239,66 @@ struct avx512_encoder {
         return _mm256_or_si256(_mm256_or_si256(_mm512_castsi512_si256(fours), middle), _mm256_slli_epi32(fifth, 24));  // shifts out the odd words
     }
 
+    /// Codes of a group of 32 by the row of its largest magnitude, times rows::step, with less than that below them.
+    NIBBLE_INLINE static __m512i codes_by_row(const std::byte* from, std::uint32_t lowest, const std::uint16_t* row) {
+        const __m512i w = _mm512_loadu_si512(from);
+        const __m512i magnitudes = rows::unit == 1 ? _mm512_and_si512(w, _mm512_set1_epi16(0x7FFF)) : _mm512_add_epi16(w, w);
+        const __m512i v = _mm512_subs_epu16(magnitudes, _mm512_set1_epi32(static_cast<int>(lowest)));
+        const __m512i y = _mm512_xor_si512(v, _mm512_srai_epi16(w, 15));
+        const __m512i numbers = _mm512_permutex2var_epi16(_mm512_load_si512(row), _mm512_srli_epi16(y, rows::step == 16 ? 4 : 8), _mm512_load_si512(row + 32));
+        return _mm512_add_epi16(numbers, y);
+    }
+    NIBBLE_INLINE static void encode_by_rows(const std::byte* from, const std::uint32_t* lowest, const std::uint32_t* mantissas, std::byte* codes,
+                                             const std::array<const rows*, rows::n_parts>& table) {
+        __m512i a[4];
+#pragma GCC unroll 4
+        for (std::size_t i = 0; i < 4; ++i)
+            a[i] = codes_by_row(from + i * group_bytes, lowest[i], table[mantissas[i] / rows::n_rows]->row[mantissas[i] % rows::n_rows]);
+        __m512i both;
+        if constexpr (rows::step == 16) {
+            // Two codes a 16-bit lane, each in the high half of a byte, become the low byte of theirs for groups 0 and 1, the high byte for 2 and 3.
+            const __m512i low = _mm512_packus_epi16(a[0], a[1]);
+            const __m512i high = _mm512_packus_epi16(a[2], a[3]);
+            const __m512i nibble = _mm512_set1_epi16(0x0F0F);
+            const __m512i first = _mm512_ternarylogic_epi32(nibble, _mm512_srli_epi16(low, 4), _mm512_srli_epi16(low, 8), 0xCA);
+            const __m512i second = _mm512_ternarylogic_epi32(nibble, _mm512_slli_epi16(high, 4), high, 0xCA);
+            both = _mm512_ternarylogic_epi32(_mm512_set1_epi16(0xFF), first, second, 0xCA);
+        } else {
+            // A code of each of two groups in each 16-bit lane; those of odd lanes move to the high halves of the even lanes' bytes.
+            const __m512i byte = _mm512_set1_epi16(0xFF);
+            const __m512i low = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(a[0], 8), a[1], 0xCA);
+            const __m512i high = _mm512_ternarylogic_epi32(byte, _mm512_srli_epi16(a[2], 8), a[3], 0xCA);
+            const __m512i first = _mm512_or_si512(low, _mm512_srli_epi32(low, 12));
+            const __m512i second = _mm512_or_si512(_mm512_slli_epi32(high, 16), _mm512_slli_epi32(high, 4));
+            both = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xFFFF), first, second, 0xCA);
+        }
+        const __m512i by_group = _mm512_broadcast_i32x4(rows::step == 16 ? _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)
+                                                                         : _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        // Each 128 bits now have four bytes of each group.
+        _mm512_storeu_si512(
+            codes, _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), _mm512_shuffle_epi8(both, by_group)));
+    }
+
+    /// Codes of a byte by the law's own steps, for any scale.
+    NIBBLE_INLINE static void encode_bytes(const std::byte* from, float divisor, std::byte* codes, rounding r) {
+        const auto step = [](__m512 x) __attribute__((always_inline)) {
+            if constexpr (std::is_same_v<scale, f16_scale>) return round_to_f16(x);
+            return x;
+        };
+        for (std::size_t i = 0; i < group; i += 16) {
+            const __m512 w = round_to_model(load(from + i * sizeof(T)));
+            __m512 x = step(_mm512_add_ps(step(_mm512_div_ps(w, _mm512_set1_ps(divisor))), _mm512_set1_ps(static_cast<float>(C::zero_code))));
+            x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(C::max_code)));
+            __m512i c = _mm512_cvtps_epi32(x);
+            if (r == rounding::half_away) {
+                c = _mm512_cvttps_epi32(x);
+                const __mmask16 up = _mm512_cmp_ps_mask(_mm512_sub_ps(x, _mm512_cvtepi32_ps(c)), _mm512_set1_ps(0.5F), _CMP_GE_OQ);
+                c = _mm512_mask_add_epi32(c, up, c, _mm512_set1_epi32(1));
+            }
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + i), _mm512_maskz_cvtepi32_epi8(0xFFFF, c));
+        }
+    }
+
     /// One number for each lane of vector v of the groups that are packed together, given one for each group.
     NIBBLE_INLINE static __m512 spread(const float* of, std::size_t v) {
         const std::size_t first = 16 * v / group;
@@ -234,9 +312,10 @@ struct avx512_encoder {
         __m512i c[vectors];
         [[maybe_unused]] __m512 of_group[packed_at_once];
         if constexpr (by_thresholds<C>) {
-            const __m512i negative = _mm512_srli_epi32(_mm512_castps_si512(table), 31);
+            const __m512 thresholds = thresholds_from_below(table);
+            const __m512i half = half_of_lost_bits(thresholds);
 #pragma GCC unroll 4
-            for (std::size_t g = 0; g < packed_at_once; ++g) of_group[g] = thresholds_of_group(table, _mm512_set1_ps(divisors[g]), negative);
+            for (std::size_t g = 0; g < packed_at_once; ++g) of_group[g] = thresholds_of_group(thresholds, _mm512_set1_ps(divisors[g]), half);
         }
 #pragma GCC unroll 8
         for (std::size_t v = 0; v < vectors; ++v) {
@@ -295,60 +374,99 @@ struct avx512_encoder {
         }
     }
 
-    /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
-    NIBBLE_INLINE static unsigned encode_block(const std::byte* from, std::size_t n, std::byte* codes, std::byte* scales, rounding r) {
-        const std::size_t last = n - 1;
-        if constexpr (!narrow) {
+    /// Encodes n whole groups; by_law(g) does those that only the scalar law can: they have a NaN.
+    template <class ByLaw>
+    NIBBLE_INLINE static void encode_groups(const std::byte* from, std::uint64_t n, std::byte* codes, std::byte* scales, rounding r, ByLaw by_law) {
+        if (n == 0) return;
+        // While the scales of a block go through their long chain of steps, the processor has the next block's maxima to do.
+        __m512i tops = largest_of_block(from, n);
+        for (std::uint64_t g = 0; g < n; g += at_once) {
+            const std::uint64_t left = n - g;
+            const std::byte* block = from + g * group_bytes;
+            scales_of_block of(tops, left < at_once ? static_cast<std::size_t>(left) : at_once,
+                               scales == nullptr ? nullptr : scales + g * sizeof(typename scale::type));
+            if (left > at_once) tops = largest_of_block(block + at_once * group_bytes, left - at_once);
+            if (codes != nullptr) encode_block(block, of, codes + g * C::words_per_group * 4, r);
+            for (std::uint64_t at = g; of.nan != 0; of.nan >>= 1, ++at) {
+                if ((of.nan & 1u) != 0) by_law(at);
+            }
+        }
+    }
+
+private:
+    NIBBLE_INLINE static __m512i largest_of_block(const std::byte* from, std::uint64_t n) {
+        return largest_of_sixteen(from, n < at_once ? static_cast<std::size_t>(n) - 1 : at_once - 1);
+    }
+
+    /// What a block's groups are divided by.
+    struct scales_of_block {
+        std::size_t n;
+        unsigned nan;      ///< groups that have one, by bits
+        unsigned careful;  ///< groups whose reciprocal is no good
+        alignas(64) float divisors[16];
+        alignas(64) float reciprocals[16];
+        alignas(64) std::uint32_t lowest[by_rows ? 16 : 1];     ///< for codes_by_row, twice in each
+        alignas(64) std::uint32_t mantissas[by_rows ? 16 : 1];  ///< of the largest magnitudes
+
+        NIBBLE_INLINE scales_of_block(__m512i top_bits, std::size_t n_groups, std::byte* scales) : n(n_groups) {
+            const auto groups = static_cast<__mmask16>((1u << n) - 1);
+            constexpr int infinity = std::is_same_v<T, float> ? 0x7F800000 : std::is_same_v<T, bf16> ? 0x7F80 : 0x7C00;
+            nan = _mm512_mask_cmpgt_epi32_mask(groups, top_bits, _mm512_set1_epi32(infinity));
+
+            const __m512 quotient = _mm512_div_ps(round_to_model(widen(top_bits)), _mm512_set1_ps(static_cast<float>(C::zero_code)));
+            __m512 divisor = quotient;
+            if constexpr (std::is_same_v<scale, f16_scale>) {
+                const __m256i stored = _mm512_maskz_cvtps_ph(0xFFFF, quotient, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+                divisor = _mm512_cvtph_ps(stored);
+                if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, stored);
+            } else if constexpr (std::is_same_v<scale, f32_scale>) {
+                if (scales != nullptr) _mm512_mask_storeu_ps(scales, groups, quotient);
+            } else {
+                const __m512i rounded = bf16_bits_above(_mm512_castps_si512(quotient));
+                if constexpr (std::is_same_v<scale, bf16_scale>)
+                    divisor = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
+                if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, _mm512_maskz_cvtepi32_epi16(0xFFFF, _mm512_srli_epi32(rounded, 16)));
+            }
+
+            // Scales for which a reciprocal is good, and the cast of values to the model type a matter of mantissas: with f16 a value below
+            // its normal numbers, 2^-14, then has the code of 0 anyhow; else far from where f32 would lose bits.
+            constexpr bool half = std::is_same_v<scale, f16_scale>;
+            const __mmask16 normal = _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 0x1p-12F : 0x1p-60F), _CMP_GE_OQ) &
+                                     _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 65504.0F : 0x1p60F), _CMP_LE_OQ);
+            careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
+            _mm512_store_ps(divisors, divisor);
+            if constexpr (by_rows) {
+                _mm512_store_si512(mantissas, _mm512_and_si512(top_bits, _mm512_set1_epi32(rows::n_parts * rows::n_rows - 1)));
+                const __m512i low = _mm512_slli_epi32(_mm512_sub_epi32(top_bits, _mm512_set1_epi32(rows::n_places / rows::unit - 1)), rows::unit - 1);
+                _mm512_store_si512(lowest, _mm512_or_si512(low, _mm512_slli_epi32(low, 16)));
+            } else {
+                _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
+            }
+        }
+    };
+
+    NIBBLE_INLINE static void encode_block(const std::byte* from, const scales_of_block& of, std::byte* codes, rounding r) {
+        __m512 table = _mm512_setzero_ps();
+        if constexpr (by_thresholds<C>) table = _mm512_load_ps(threshold_tables<C>::of[r == rounding::half_even ? 0 : 1].data());
+        for (std::size_t g = 0; g < of.n; g += packed_at_once) {
+            const std::size_t count = of.n - g < packed_at_once ? of.n - g : packed_at_once;
+            std::byte* to = codes + g * C::words_per_group * 4;
+            const std::byte* source = from + g * group_bytes;
             // With so much work between loads the processor does not look far enough ahead. One instruction, not an unrolled row of
             // them, shows its prefetcher the stream.
 #pragma GCC unroll 1
-            for (std::size_t i = 0; i < 16 * group_bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(from) + i + prefetch_distance, _MM_HINT_T0);
-        }
-        const __m512i top_bits = largest_of_sixteen(from, last);
-
-        const auto groups = static_cast<__mmask16>((1u << n) - 1);
-        constexpr int infinity = std::is_same_v<T, float> ? 0x7F800000 : std::is_same_v<T, bf16> ? 0x7F80 : 0x7C00;
-        const __mmask16 nan = _mm512_mask_cmpgt_epi32_mask(groups, top_bits, _mm512_set1_epi32(infinity));
-
-        const __m512 quotient = _mm512_div_ps(round_to_model(widen(top_bits)), _mm512_set1_ps(static_cast<float>(C::zero_code)));
-        __m512 divisor = quotient;
-        if constexpr (std::is_same_v<scale, f16_scale>) {
-            const __m256i stored = _mm512_maskz_cvtps_ph(0xFFFF, quotient, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            divisor = _mm512_cvtph_ps(stored);
-            if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, stored);
-        } else if constexpr (std::is_same_v<scale, f32_scale>) {
-            if (scales != nullptr) _mm512_mask_storeu_ps(scales, groups, quotient);
-        } else {
-            const __m512i rounded = bf16_bits_above(_mm512_castps_si512(quotient));
-            if constexpr (std::is_same_v<scale, bf16_scale>)
-                divisor = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
-            if (scales != nullptr) _mm256_mask_storeu_epi16(scales, groups, _mm512_maskz_cvtepi32_epi16(0xFFFF, _mm512_srli_epi32(rounded, 16)));
-        }
-        if (codes == nullptr) return nan;
-
-        // Scales for which a reciprocal is good, and the cast of values to the model type a matter of mantissas: with f16 a value below
-        // its normal numbers, 2^-14, then has the code of 0 anyhow; else far from where f32 would lose bits.
-        constexpr bool half = std::is_same_v<scale, f16_scale>;
-        const __mmask16 normal = _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 0x1p-12F : 0x1p-60F), _CMP_GE_OQ) &
-                                 _mm512_cmp_ps_mask(divisor, _mm512_set1_ps(half ? 65504.0F : 0x1p60F), _CMP_LE_OQ);
-        const unsigned careful = static_cast<unsigned>(groups) & ~static_cast<unsigned>(normal);
-        __m512 table = _mm512_setzero_ps();
-        if constexpr (by_thresholds<C>) table = _mm512_load_ps(threshold_tables<C>::of[r == rounding::half_even ? 0 : 1].data());
-        alignas(64) float divisors[16];
-        alignas(64) float reciprocals[16];
-        _mm512_store_ps(divisors, divisor);
-        _mm512_store_ps(reciprocals, _mm512_div_ps(_mm512_set1_ps(1.0F), divisor));
-        for (std::size_t g = 0; g < n; g += packed_at_once) {
-            const std::size_t count = n - g < packed_at_once ? n - g : packed_at_once;
-            std::byte* to = codes + g * C::words_per_group * 4;
-            const std::byte* source = from + g * group_bytes;
-            if (((careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
-                encode_careful(source, count, divisors + g, to, table, r);
+            for (std::size_t i = 0; i < packed_at_once * group_bytes; i += 64)
+                _mm_prefetch(reinterpret_cast<const char*>(source) + i + prefetch_distance, _MM_HINT_T0);
+            if constexpr (C::packing::bits == 8) {
+                for (std::size_t i = 0; i < count; ++i) encode_bytes(source + i * group_bytes, of.divisors[g + i], to + i * group, r);
+            } else if (((of.careful >> g) & ((1u << packed_at_once) - 1)) != 0 || count != packed_at_once) [[unlikely]] {
+                encode_careful(source, count, of.divisors + g, to, table, r);
+            } else if constexpr (by_rows) {
+                encode_by_rows(source, of.lowest + g, of.mantissas + g, to, code_tables<C, T>::of[r == rounding::half_even ? 0 : 1]);
             } else {
-                encode_fast(source, divisors + g, reciprocals + g, to, table, r);
+                encode_fast(source, of.divisors + g, of.reciprocals + g, to, table, r);
             }
         }
-        return nan;
     }
 };
 

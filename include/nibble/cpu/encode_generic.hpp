@@ -108,8 +108,10 @@ struct generic_encoder {
         constexpr auto top = static_cast<float>(C::max_code);
         f32 x = divide<Arch>(w, divisor);
         if constexpr (std::is_same_v<scale, f16_scale>) {
-            x = xsimd::select(x > f32(-16.0F), x, f32(-16.0F));  // a NaN too: code 0
-            x = xsimd::select(x < f32(16.0F), x, f32(16.0F));
+            constexpr float bound = C::zero_code < 16 ? 16.0F : 256.0F;  // beyond all codes, and so are numbers that f16 lacks
+            static_assert(C::max_code < 256);
+            x = xsimd::select(x > f32(-bound), x, f32(-bound));  // a NaN too: code 0
+            x = xsimd::select(x < f32(bound), x, f32(bound));
             x = round_to_11_bits<Arch>(round_to_11_bits<Arch>(x) + f32(bias));
         } else {
             x = x + f32(bias);
@@ -120,6 +122,19 @@ struct generic_encoder {
         const u32 c = as_u32<Arch>(shifted) - u32(0x4B000000u);
         if (r == rounding::half_even) return c;
         return xsimd::select(as_u32<Arch>(x - (shifted - f32(0x1p23F))) == u32(0x3F000000u), c + u32(1u), c);  // a tie that went down
+    }
+
+    /// Encodes n whole groups; by_law(g) does those that only the scalar law can: they have a NaN.
+    template <class ByLaw>
+    NIBBLE_INLINE static void encode_groups(const std::byte* from, std::uint64_t n, std::byte* codes, std::byte* scales, rounding r, ByLaw by_law) {
+        for (std::uint64_t g = 0; g < n; g += at_once) {
+            unsigned nan = encode_block(from + g * group * sizeof(T), n - g < at_once ? static_cast<std::size_t>(n - g) : at_once,
+                                        codes == nullptr ? nullptr : codes + g * C::words_per_group * 4,
+                                        scales == nullptr ? nullptr : scales + g * sizeof(typename scale::type), r);
+            for (std::uint64_t at = g; nan != 0; nan >>= 1, ++at) {
+                if ((nan & 1u) != 0) by_law(at);
+            }
+        }
     }
 
     /// Encodes n <= 16 whole groups; gives those that only the scalar law can (they have a NaN), one bit each.
@@ -164,8 +179,10 @@ struct generic_encoder {
             alignas(64) std::uint32_t c[group];
             const f32 divisor(divisors[g]);
             for (std::size_t i = 0; i < group; i += width) codes_of(f32::load_aligned(w + g * group + i), divisor, r).store_aligned(c + i);
-            if constexpr (group == 32) {
+            if constexpr (C::packing::bits == 4) {
                 pack_32_nibbles<Arch>(c, codes + g * 16);
+            } else if constexpr (C::packing::bits == 8) {
+                for (std::size_t i = 0; i < group; ++i) codes[g * group + i] = static_cast<std::byte>(c[i]);
             } else {
                 pack_40_threes<Arch>(c, codes + g * 16);
             }

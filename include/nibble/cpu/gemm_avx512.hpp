@@ -86,8 +86,6 @@ struct sixteen_rows {
 #pragma GCC unroll 16
                 for (std::size_t i = 0; i < 16; ++i) {
                     out[i] = _mm512_maskz_loadu_epi32(m, from + i * n_words * 4);
-                    // The next sixteen rows, in the order in which they will be read: no prefetcher foresees sixteen streams.
-                    _mm_prefetch(reinterpret_cast<const char*>(from + (i + 16) * n_words * 4), _MM_HINT_T1);
                 }
             } else {
                 for (std::size_t i = 0; i < 16; ++i) out[i] = i < count ? _mm512_maskz_loadu_epi32(m, from + i * n_words * 4) : _mm512_setzero_si512();
@@ -127,10 +125,15 @@ struct byte_panel {
     alignas(64) float scales[n_runs][16];
 };
 
-/// Where a tile reads words: from a panel, or from the matrix itself.
+/// Where a tile reads words: from a panel, or from the matrix itself; and what is fetched meanwhile, the words and scales of the next
+/// panel. Sixteen rows are sixteen streams, which no prefetcher foresees, and a burst of prefetches as long as a panel would be dropped.
 struct panel_words {
     const std::byte* at;
     std::uint64_t stride;
+    const std::byte* next;  ///< null: nothing is fetched
+    std::uint64_t next_stride;
+    const std::byte* next_scales;
+    std::uint64_t next_scales_stride;
 };
 
 template <class Arch, class C>
@@ -143,7 +146,7 @@ NIBBLE_INLINE panel_words fill_byte_panel(const sixteen_rows<Arch, C>& rows, std
         for (std::size_t i = 0; i < 16 * r::per_group && at + i < panel.n_runs; ++i) _mm512_store_si512(panel.scales[at + i], scales[i / r::per_group]);
     }
     if constexpr (rows_interleaved<typename C::layout> != 0) {
-        if (rows.count == 16) return {rows.words + first_run * r::words * rows.across * 4, rows.across * 4};
+        if (rows.count == 16) return {rows.words + first_run * r::words * rows.across * 4, rows.across * 4, nullptr, 0, nullptr, 0};
     }
     for (std::uint64_t run = first_run; run < last_run; run += 4) {
         __m512i words[16];
@@ -151,7 +154,17 @@ NIBBLE_INLINE panel_words fill_byte_panel(const sixteen_rows<Arch, C>& rows, std
 #pragma GCC unroll 16
         for (std::size_t i = 0; i < 16; ++i) _mm512_store_si512(panel.words[(run - first_run) * r::words + i], words[i]);
     }
-    return {panel.words[0], 64};
+    panel_words where{panel.words[0], 64, nullptr, 0, nullptr, 0};
+    if constexpr (std::is_same_v<typename C::layout, nk>) {
+        const std::uint64_t n_words = rows.n_groups * group_words<C>;
+        const std::uint64_t of_scale = sizeof(scale_type<C>);
+        const bool more = last_run * r::words < n_words;  // of these rows, or else of the sixteen behind them
+        where.next = rows.words + (more ? last_run * r::words : 16 * n_words) * 4;
+        where.next_stride = n_words * 4;
+        where.next_scales = rows.scales + (more ? last_run / r::per_group : 16 * rows.n_groups) * of_scale;
+        where.next_scales_stride = rows.n_groups * of_scale;
+    }
+    return where;
 }
 
 /// A tile of `rows` rows of activations times a panel: added to y, or put there. One function for all codecs of a packing.
@@ -174,6 +187,13 @@ template <class Arch, class Packing, std::size_t digits, std::size_t rows>
         __m512i products[rows];
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < rows; ++i) products[i] = digits == 1 ? spread(rest + i * 4) : _mm512_setzero_si512();
+        if (panel.next != nullptr) {  // lines of a panel, sixteen rows of 1 KiB: four a run
+            const auto* line = reinterpret_cast<const char*>(panel.next + run % 16 * panel.next_stride + run / 16 * 256);
+#pragma GCC unroll 4
+            for (std::size_t j = 0; j < 4; ++j) _mm_prefetch(line + 64 * j, _MM_HINT_T1);
+            if (run % 2 == 0)
+                _mm_prefetch(reinterpret_cast<const char*>(panel.next_scales + run / 2 % 16 * panel.next_scales_stride + run / 32 * 64), _MM_HINT_T1);
+        }
         __m512i four[4];
 #pragma GCC unroll 4
         for (std::size_t j = 0; j < 4; ++j) four[j] = _mm512_loadu_si512(words + j * panel.stride);
@@ -221,7 +241,7 @@ NIBBLE_INLINE void gemm_by_bytes(const matrix& w, const std::byte* x, std::uint6
         const auto rows = sixteen_rows<Arch, C>::at(w, n, last);
         for (std::uint64_t run = 0; run < n_runs; run += panel.n_runs) {
             const std::uint64_t here = n_runs - run < panel.n_runs ? n_runs - run : panel.n_runs;
-            const panel_words words = fill_byte_panel<Arch, C>(rows, run, run + here, panel);
+            panel_words words = fill_byte_panel<Arch, C>(rows, run, run + here, panel);
             for (std::uint64_t row = 0; row < m; row += tile) {
                 const std::uint64_t count = m - row < tile ? m - row : tile;
                 const std::byte* from = x + row * padded_runs * of_row + run * count * of_row;
@@ -230,6 +250,7 @@ NIBBLE_INLINE void gemm_by_bytes(const matrix& w, const std::byte* x, std::uint6
                                                                                                  rows.present, run != 0);
                 };
                 with_count<tile>(static_cast<std::size_t>(count), multiply);
+                words.next = nullptr;  // once is enough
             }
         }
         n += rows.count;

@@ -19,13 +19,16 @@ template <class T>
 using encode_row_function = void (*)(const T* row, std::uint64_t k, std::byte* codes, std::byte* scales, encode_options options);
 template <class Out>
 using decode_row_function = void (*)(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out);
+/// decode_rows of a codec's nk sibling, told at run time whether the planes are those of layout kn.
+template <class Out>
+using decode_rows_function = void (*)(const std::byte* codes, const std::byte* scales, const stored_rows& stored, Out* out);
 template <class To, class From>
 using cast_row_function = void (*)(const From* from, std::uint64_t n, To* to);
 using shard_bf16_row_function = void (*)(const float* from, std::uint64_t n, bf16* to);
 using md5_update_lanes_function = void (*)(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n);
 
 /// The codecs with compiled kernels. A row of a kn codec is encoded as that of its nk sibling.
-using kernel_codecs = std::tuple<q4f16_1, q4f32_1, q4bf16_1, rows_of<q4bf16_0>, q3f16_1>;
+using kernel_codecs = std::tuple<q4f16_1, q4f32_1, q4bf16_1, rows_of<q4bf16_0>, q3f16_1, q8f16_1>;
 using kernel_numbers = std::tuple<float, f16, bf16>;
 
 namespace detail {
@@ -51,6 +54,7 @@ struct from_column {
 template <class Out>
 struct decode_column {
     decode_row_function<Out> decode[std::tuple_size_v<kernel_codecs>];
+    decode_rows_function<Out> decode_rows[std::tuple_size_v<kernel_codecs>];
 };
 
 }  // namespace detail
@@ -80,6 +84,13 @@ struct kernel_table : detail::from_column<float>,
         else
             return &decode_row<default_arch, C, Out>;
     }
+    template <formulaic C, class Out>
+    [[nodiscard]] decode_rows_function<Out> decode_rows() const {
+        if constexpr (detail::is_in<rows_of<C>, kernel_codecs>)
+            return detail::decode_column<Out>::decode_rows[detail::index_in<rows_of<C>, kernel_codecs>];
+        else
+            return &cpu::decode_rows<default_arch, rows_of<C>, Out>;
+    }
     template <class To, class From>
     [[nodiscard]] cast_row_function<To, From> cast() const {
         const detail::from_column<From>& column = *this;
@@ -102,7 +113,7 @@ constexpr void fill_from(from_column<T>& column, std::type_identity<std::tuple<C
 template <class Arch, class Out, class... Cs>
 constexpr void fill_decode(decode_column<Out>& column, std::type_identity<std::tuple<Cs...>>) {
     std::size_t i = 0;
-    ((column.decode[i++] = &cpu::decode_row<Arch, Cs, Out>), ...);
+    ((column.decode[i] = &cpu::decode_row<Arch, Cs, Out>, column.decode_rows[i++] = &cpu::decode_rows<Arch, Cs, Out>), ...);
 }
 
 }  // namespace detail
@@ -145,6 +156,10 @@ template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
     return linked_kernels().decode<C, Out>();
 }
+template <formulaic C, class Out>
+[[nodiscard]] decode_rows_function<Out> decode_rows_fn() {
+    return linked_kernels().decode_rows<C, Out>();
+}
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {
     return linked_kernels().cast<To, From>();
@@ -167,6 +182,10 @@ template <encoder C, class T>
 template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
     return &decode_row<default_arch, rows_of<C>, Out>;
+}
+template <formulaic C, class Out>
+[[nodiscard]] decode_rows_function<Out> decode_rows_fn() {
+    return &decode_rows<default_arch, rows_of<C>, Out>;
 }
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {

@@ -3,8 +3,10 @@
 // Which products a program uses, as kernels.hpp has it for rows: those for the best architecture of this machine where nibble::kernels is
 // linked, else those that the flags of the including file allow.
 //
-//     auto x = cpu::products().prepare<cpu::exact, q4f16_1>();   // function pointers: hold them
-//     auto multiply = cpu::products().gemm<cpu::exact, q4f16_1>();
+//     cpu::prepared<cpu::exact, q4f16_1> x(activations, k, m, k);
+//     x.multiply(weights, 0, n, y, n);
+
+#include <vector>
 
 #include "nibble/cpu/gemm.hpp"
 #include "nibble/cpu/kernels.hpp"
@@ -118,8 +120,50 @@ inline namespace linked {
 }  // namespace linked
 #else
 inline namespace header_only {
-[[nodiscard]] inline const product_table& products() { return header_products<>; }
+/// As a product_table of the including file's flags, but only what is asked for is compiled.
+struct products_on_demand {
+    const char* arch = default_arch::name;
+    template <class Mode, codec C>
+    [[nodiscard]] prepare_function prepare() const {
+        return &cpu::prepare<default_arch, Mode, C>;
+    }
+    template <class Mode, codec C>
+    [[nodiscard]] gemv_function gemv() const {
+        return &cpu::gemv<default_arch, Mode, C>;
+    }
+    template <class Mode, codec C>
+    [[nodiscard]] gemm_function gemm() const {
+        return &cpu::gemm<default_arch, Mode, C>;
+    }
+    template <repackable C>
+    [[nodiscard]] repack_function repack() const {
+        return &cpu::repack<default_arch, C>;
+    }
+};
+[[nodiscard]] inline products_on_demand products() { return {}; }
 }  // namespace header_only
 #endif
+
+/// Prepared activations that own their memory, for those who have no buffer to reuse. [M, K] f32, rows ldx apart.
+template <class Mode, codec C>
+class prepared {
+public:
+    prepared(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k)
+        : lines_(static_cast<std::size_t>((prepared_bytes<C>(m, k) + sizeof(line) - 1) / sizeof(line))), m_(m) {
+        products().prepare<Mode, C>()(x, ldx, m, k, data());
+    }
+    /// y[r * ldy + n] for rows n in [first, last) of the weights; threads may share one object, each with its own range.
+    void multiply(const matrix& w, std::uint64_t first, std::uint64_t last, float* y, std::uint64_t ldy) {
+        products().gemm<Mode, C>()(w, data(), m_, first, last, y, ldy);
+    }
+    [[nodiscard]] std::byte* data() { return lines_.empty() ? nullptr : lines_.front().bytes; }
+
+private:
+    struct alignas(64) line {
+        std::byte bytes[64];
+    };
+    std::vector<line> lines_;
+    std::uint64_t m_;
+};
 
 }  // namespace nibble::cpu

@@ -93,6 +93,8 @@ struct sve256 : neon64_dotprod {
     static constexpr const char* name = "sve256";
 #if XSIMD_VERSION_MAJOR >= 9
     using simd = xsimd::detail::sve<256>;
+#else
+    using simd = void;  // and not NEON's, which it would inherit
 #endif
 };
 /// WebAssembly's 128 bits (-msimd128). Needs xsimd 11.

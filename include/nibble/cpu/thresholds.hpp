@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #include "nibble/codec/affine.hpp"
 
@@ -65,8 +66,111 @@ struct threshold_tables {
     alignas(64) static constexpr std::array<std::array<float, 16>, 2> of{thresholds<C>(rounding::half_even), thresholds<C>(rounding::half_away)};
 };
 
+/// The law's code of one value, for numbers of which no step leaves the normal range.
+template <class C>
+constexpr int code_by_law(float w, float divisor, rounding r) {
+    const float shifted = C::scale::round(C::scale::round(w / divisor) + static_cast<float>(C::zero_code));
+    if (!(shifted > 0)) return 0;
+    const int c = whole_of(shifted, r);
+    return c < C::max_code ? c : C::max_code;
+}
+
+/// Codes of values of 16 bits looked up, without arithmetic on them: for each mantissa that the largest magnitude of a group can have, a
+/// row of 64 numbers. All that counts lies in the four binades up to that magnitude. They are cut in 32 steps, eight in a binade, so narrow that
+/// each has a change of code at most once, and a number of the row, added to the place of a value, carries into its code there.
+///
+/// With v the bits of |w| above the lowest of these binades (0 where there are none), as steps of `step`, and y = v or, for negative w, -1 - v:
+/// number (y / step) % 64 plus y is the code times `step`, and something below `step`. For f16 the bits are doubled first, so that a step is 256:
+/// the code is a byte of its own.
+template <class C, class T>
+struct code_rows {
+    static constexpr unsigned mantissa_bits = std::is_same_v<T, bf16> ? 7 : 10;
+    static constexpr int unit = std::is_same_v<T, bf16> ? 1 : 2;
+    static constexpr int step = unit << (mantissa_bits - 3);
+    static constexpr int n_places = 32 * step;
+    static constexpr std::size_t n_rows = 128;  ///< of a part: compilers bound the steps of one evaluation
+    static constexpr std::size_t n_parts = (std::size_t{1} << mantissa_bits) / n_rows;
+
+    std::uint16_t row[n_rows][64]{};
+
+    /// T's bits of f32 in [2^-4, 2), rounded down.
+    static constexpr int bits_of(float x) {
+        const auto u = std::bit_cast<std::uint32_t>(x);
+        return static_cast<int>(std::is_same_v<T, bf16> ? u >> 16 : (u >> 13) - (112u << 10));
+    }
+    static constexpr float value_of(int bits) {
+        const auto u = static_cast<std::uint32_t>(bits);
+        return std::bit_cast<float>(std::is_same_v<T, bf16> ? u << 16 : (u << 13) + (112u << 23));
+    }
+    /// The place from which on codes are above c, or below it where `sign` is -1.
+    static constexpr int change(int c, int sign, float divisor, int lowest, const std::array<float, 16>& table, rounding r) {
+        if constexpr (std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>) {
+            const float at = table[static_cast<std::size_t>(sign > 0 ? c : c - 1)] * divisor;  // exact, and no number of T
+            return (bits_of(sign > 0 ? at : -at) + 1 - lowest) * unit;
+        } else {
+            int low = 0;
+            int high = n_places / unit;
+            while (high - low > 1) {
+                const int middle = (low + high) / 2;
+                const int code = code_by_law<C>(static_cast<float>(sign) * value_of(lowest + middle), divisor, r);
+                ((sign > 0 ? code > c : code < c) ? high : low) = middle;
+            }
+            return high * unit;
+        }
+    }
+
+    constexpr code_rows(rounding r, std::size_t part) {
+        const auto table = thresholds<C>(r);
+        const int one = bits_of(1.0F) + static_cast<int>(part * n_rows);
+        for (int m = 0; m < static_cast<int>(n_rows); ++m) {
+            const float divisor = C::scale::divisor(C::scale::round(value_of(one + m) / static_cast<float>(C::zero_code)));
+            const int lowest = one + m - (n_places / unit - 1);
+            auto* numbers = row[m];
+            for (const int sign : {1, -1}) {
+                int c = C::zero_code;
+                int next = change(c, sign, divisor, lowest, table, r);
+                for (int j = 0; j < 32; ++j) {
+                    const int begin = j * step;
+                    int place = step;  // of the change in this step
+                    if (next < begin + step) {
+                        place = next - begin;
+                        c += sign;
+                        next = c == 0 || c == C::max_code ? n_places : change(c, sign, divisor, lowest, table, r);
+                    }
+                    const int before = place < step ? c - sign : c;
+                    if (sign > 0) {
+                        numbers[j] = static_cast<std::uint16_t>(before * step + step - place - begin);
+                    } else {
+                        numbers[63 - j] = static_cast<std::uint16_t>((before - 1) * step + place + begin + step);
+                    }
+                }
+            }
+        }
+    }
+};
+template <class C, class T, rounding r, std::size_t part>
+struct code_rows_part {
+    alignas(64) static constexpr code_rows<C, T> rows{r, part};
+};
+
+/// The parts of both roundings' rows, those of half_even first.
+template <class C, class T, class Parts = std::make_index_sequence<code_rows<C, T>::n_parts>>
+struct code_tables;
+template <class C, class T, std::size_t... part>
+struct code_tables<C, T, std::index_sequence<part...>> {
+    using parts = std::array<const code_rows<C, T>*, sizeof...(part)>;
+    static constexpr std::array<parts, 2> of{parts{&code_rows_part<C, T, rounding::half_even, part>::rows...},
+                                             parts{&code_rows_part<C, T, rounding::half_away, part>::rows...}};
+};
+
+/// Bits that values of T lose when they are cast to the model type: none, 13 for f32 to f16, 16 for f32 or f16 to bf16.
+template <class Model, class T>
+inline constexpr unsigned lost_bits = std::is_same_v<Model, T> || std::is_same_v<Model, float> || (std::is_same_v<T, bf16> && std::is_same_v<Model, f16>) ? 0
+                                      : std::is_same_v<Model, f16>                                                                                        ? 13
+                                                                                                                                                          : 16;
+
 /// Whether codes come from thresholds; else from an exact f32 division.
 template <class C>
-inline constexpr bool by_thresholds = std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>;
+inline constexpr bool by_thresholds = C::max_code < 16 && (std::is_same_v<typename C::scale, f16_scale> || std::is_same_v<typename C::scale, bf16_scale>);
 
 }  // namespace nibble::cpu::detail
