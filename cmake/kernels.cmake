@@ -10,7 +10,7 @@
 
 include(CheckCXXSourceCompiles)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
-  set(nibble_archs avx512vnni avx512 avx2 sse2)  # best first
+  set(nibble_archs avx512vnni avx512 avxvnni avx2 sse2)  # best first
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   set(nibble_archs sve256 neon64_dotprod neon64)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^wasm(32|64)$")
@@ -20,6 +20,7 @@ else()
   return()
 endif()
 set(nibble_flags_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
+set(nibble_flags_avxvnni ${nibble_flags_avx2} -mavxvnni)
 set(nibble_flags_avx512 ${nibble_flags_avx2} -mavx512f -mavx512cd -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512)
 # xsimd 13 orders its tags so that VBMI needs IFMA; kernel_law.cpp.in asks the processor for it too.
 set(nibble_flags_avx512vnni ${nibble_flags_avx512} -mavx512vnni -mavx512ifma -mavx512vbmi -mavx512vbmi2 -mavx512bitalg)

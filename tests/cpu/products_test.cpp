@@ -18,7 +18,10 @@ std::vector<const cpu::product_table*> tables() {
     const auto linked = cpu::linked_product_tables();
     return {linked.begin(), linked.end()};
 #else
-    return {&cpu::header_products<>};
+#if !defined(NIBBLE_TEST_ARCH)
+#define NIBBLE_TEST_ARCH default_arch
+#endif
+    return {&cpu::header_products<cpu::NIBBLE_TEST_ARCH>};
 #endif
 }
 

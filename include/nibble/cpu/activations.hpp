@@ -35,14 +35,14 @@ template <class Arch, byte_coded C>
 inline constexpr bool by_bytes<Arch, exact, C> = has<Arch, avx512vnni>&& fits_exact<C>;
 #endif
 
-/// The same by 256-bit vectors, for architectures without VNNI.
+/// The same by 256-bit vectors, for architectures without AVX-512's VNNI.
 template <class Arch, class Mode, class C>
 inline constexpr bool by_short_bytes = false;
 #if defined(__AVX2__) && defined(__F16C__)
 template <class Arch, short_coded C>
-inline constexpr bool by_short_bytes<Arch, int8, C> = has<Arch, avx2> && !by_bytes<Arch, int8, C>;
+inline constexpr bool by_short_bytes<Arch, int8, C> = has<Arch, avx2> && !by_bytes<Arch, int8, C> && sums_fit<Arch, C>;
 template <class Arch, short_coded C>
-inline constexpr bool by_short_bytes<Arch, exact, C> = has<Arch, avx2> && !by_bytes<Arch, exact, C> && fits_exact<C>;
+inline constexpr bool by_short_bytes<Arch, exact, C> = has<Arch, avx2> && !by_bytes<Arch, exact, C> && sums_fit<Arch, C> && fits_exact<C>;
 #endif
 /// Three digits are worth it where weights are read once: for several rows of activations f32 is as fast.
 template <class Arch, class Mode, class C>

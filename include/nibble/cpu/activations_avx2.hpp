@@ -11,11 +11,15 @@
 
 namespace nibble::cpu::detail {
 
-/// Codecs whose codes come out of words by a few shifts and masks, and of which a whole run's products fit in 16 bits.
+/// Codecs whose codes come out of words by a few shifts and masks.
 template <class C>
 concept short_coded =
     byte_coded<C> &&(C::packing::bits* C::packing::per_word == 32 || (C::packing::bits == 3 && C::packing::per_word == 10)) && C::group % 8 == 0 &&
-    8 % runs<C>::per_group == 0 && runs<C>::words* runs<C>::parts * 2 * C::packing::mask * 128 <= 32767;
+    8 % runs<C>::per_group == 0;
+
+/// Whether a run's products can be added: all of them in 16 bits, or with AVX-VNNI in 32.
+template <class Arch, short_coded C>
+inline constexpr bool sums_fit = has<Arch, avxvnni> || runs<C>::words* runs<C>::parts * 2 * C::packing::mask * 128 <= 32767;
 
 /// The unit of 8 runs, a run a lane.
 template <class C>

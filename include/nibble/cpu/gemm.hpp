@@ -14,7 +14,7 @@ namespace detail {
 /// Vectors of rows of weights that a tile has beside each other, and rows of activations that are multiplied at a time: as many sums as there
 /// are registers, for a number that is loaded should be used several times. Where there are but 16 registers a tile is taken in two parts.
 template <class Arch>
-inline constexpr std::size_t panel_vectors = has<Arch, sse2> && !has<Arch, avx512> ? 3 : 2;
+inline constexpr std::size_t panel_vectors = has<Arch, avx512> || has<Arch, neon64> ? 2 : 3;
 template <class Arch>
 constexpr std::size_t rows_at_once(std::size_t rows) {
     return panel_vectors<Arch> == 2 || rows <= 4 ? rows : (rows + 1) / 2;
@@ -28,15 +28,19 @@ struct float_panel {
     alignas(64) float values[n_k][width];
 };
 
-/// Values of K that are unpacked at a time: whole groups and whole vectors of words.
-template <class C>
-inline constexpr std::size_t panel_k = 256;
-template <word_coded C>
-inline constexpr std::size_t panel_k<C> = (16 * C::packing::per_word > 128 ? 2 : 4) * 16 * C::packing::per_word <= 320
-                                              ? (16 * C::packing::per_word > 128 ? 2 : 4) * 16 * C::packing::per_word
-                                              : 16 * C::packing::per_word;
-template <codec C>
-requires(!word_coded<C>) inline constexpr std::size_t panel_k<C> = 256 / C::group * C::group;
+/// Values of K that are unpacked at a time: whole groups and whole vectors of words, in a panel that leaves some of a first cache of 32 KiB
+/// to the activations.
+template <class Arch, class C>
+inline constexpr std::size_t panel_k = [] {
+    constexpr std::size_t unit = [] {
+        if constexpr (word_coded<C>) return 16 * C::packing::per_word;
+        return is_pass_through<C> ? 64 : C::group;
+    }();
+    constexpr std::size_t fits = 24576 / sizeof(float_panel<Arch>::values[0]);
+    constexpr std::size_t most = fits < float_panel<Arch>::n_k ? fits : float_panel<Arch>::n_k;
+    static_assert(unit <= float_panel<Arch>::n_k, "nibble: a group of this codec does not fit in a panel");
+    return unit > most ? unit : most / unit * unit;
+}();
 
 /// As many vectors as a vector has lanes, transposed.
 template <class Arch>
@@ -175,7 +179,7 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
             for (std::size_t i = 0; i < width; ++i) {
                 const std::byte* from = rows + (i * w.k + at) * sizeof(number);
                 // The next stretch of the row: no prefetcher foresees so many streams.
-                if (at % (64 / sizeof(number)) == 0) __builtin_prefetch(from + panel_k<C> * sizeof(number), 0, 2);
+                if (at % (64 / sizeof(number)) == 0) __builtin_prefetch(from + panel_k<Arch, C> * sizeof(number), 0, 2);
                 number several[width] = {};
                 if (i < count && here < width) std::memcpy(static_cast<void*>(several), from, here * sizeof(number));
                 values[i] = as_u32<Arch>(load_numbers<Arch, number>(i < count && here == width ? static_cast<const void*>(from) : several));
@@ -225,7 +229,7 @@ NIBBLE_INLINE void multiply_float_rows(const float_panel<Arch>& panel, std::uint
         for (std::size_t i = 0; i < part; ++i) {
             const f32 one(x[k * rows + row + i]);
 #pragma GCC unroll 3
-            for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = xsimd::fma(weights[v], one, sum[i][v]);
+            for (std::size_t v = 0; v < vectors; ++v) sum[i][v] = multiply_add<Arch>(weights[v], one, sum[i][v]);
         }
     }
 #pragma GCC unroll 8
@@ -254,8 +258,8 @@ NIBBLE_INLINE void gemm_by_floats(const matrix& w, const float* x, std::uint64_t
     const std::uint64_t padded = padded_k<C>(w.k);
     for (std::uint64_t n = first; n < last;) {
         std::size_t count = 0;
-        for (std::uint64_t k = 0; k < w.k; k += panel_k<C>) {
-            const std::uint64_t end = w.k - k < panel_k<C> ? w.k : k + panel_k<C>;
+        for (std::uint64_t k = 0; k < w.k; k += panel_k<Arch, C>) {
+            const std::uint64_t end = w.k - k < panel_k<Arch, C> ? w.k : k + panel_k<Arch, C>;
             count = 0;
             for (std::size_t v = 0; v < panel_vectors<Arch>; ++v) {
                 // A vector that is not full leaves no place beside it for the next one.

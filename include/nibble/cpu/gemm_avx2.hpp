@@ -161,7 +161,7 @@ template <class Arch, class Packing, std::size_t digits, std::size_t rows>
         __m256i products[rows];
 #pragma GCC unroll 3
         for (std::size_t d = 0; d < digits; ++d) {
-            __m256i shorts[rows];
+            __m256i sums[rows];
 #pragma GCC unroll 4
             for (std::size_t j = 0; j < 4; ++j) {
                 const __m256i w = load_256<Arch>(words + j * panel.stride);
@@ -170,15 +170,15 @@ template <class Arch, class Packing, std::size_t digits, std::size_t rows>
                         const __m256i codes = codes_of<Arch, Packing, p.value>(w);
 #pragma GCC unroll 8
                         for (std::size_t i = 0; i < rows; ++i) {
-                            shorts[i] = add_products<Arch>(shorts[i], codes, spread_256<Arch>(x + ((d * vectors + j * parts + p.value) * rows + i) * 4),
-                                                           j == 0 && p.value == 0);
+                            sums[i] = add_products<Arch>(sums[i], codes, spread_256<Arch>(x + ((d * vectors + j * parts + p.value) * rows + i) * 4),
+                                                         j == 0 && p.value == 0);
                         }
                     },
                     std::make_index_sequence<parts>{});
             }
 #pragma GCC unroll 8
             for (std::size_t i = 0; i < rows; ++i) {
-                const __m256i all = _mm256_madd_epi16(shorts[i], _mm256_set1_epi16(1));
+                const __m256i all = widened<Arch>(sums[i]);
                 products[i] = d == 0 ? all : _mm256_add_epi32(_mm256_slli_epi32(products[i], 8), all);
             }
         }

@@ -208,10 +208,10 @@ NIBBLE_INLINE float dot_words(const std::byte* codes, const std::byte* scales, s
         const float* at = x + j * per_word;
 #pragma GCC unroll 16
         for (std::size_t i = 0; i < per_word; ++i) {
-            products = xsimd::fma(weights_of<Arch, C>(words, i, scale), f32::load_unaligned(at + i * width), products);
+            products = multiply_add<Arch>(weights_of<Arch, C>(words, i, scale), f32::load_unaligned(at + i * width), products);
         }
         if constexpr (scale_factors_out<Arch, C>) {
-            sum = xsimd::fma(products, scale, sum);
+            sum = multiply_add<Arch>(products, scale, sum);
         } else {
             sum = sum + products;
         }
@@ -249,11 +249,11 @@ NIBBLE_INLINE void gemv_columns(const matrix& w, const float* x, std::uint64_t f
 #pragma GCC unroll 16
                     for (std::size_t i = 0; i < per_word; ++i) {
                         f32& to = i % 2 == 0 ? products : others;
-                        to = xsimd::fma(weights_of<Arch, C>(words, i, scale), f32(at[i]), to);
+                        to = multiply_add<Arch>(weights_of<Arch, C>(words, i, scale), f32(at[i]), to);
                     }
                 }
                 if constexpr (scale_factors_out<Arch, C>) {
-                    sum[c] = xsimd::fma(products + others, scale, sum[c]);
+                    sum[c] = multiply_add<Arch>(products + others, scale, sum[c]);
                 } else {
                     sum[c] = sum[c] + products + others;
                 }
@@ -279,13 +279,13 @@ NIBBLE_INLINE float dot_plain(const std::byte* row, const float* x, std::uint64_
 #pragma GCC unroll 4
         for (std::size_t v = 0; v < 4; ++v) {
             const f32 weights = load_numbers<Arch, T>(row + (i + v * width) * sizeof(T));
-            sum[v] = xsimd::fma(weights, f32::load_unaligned(x + i + v * width), sum[v]);
+            sum[v] = multiply_add<Arch>(weights, f32::load_unaligned(x + i + v * width), sum[v]);
         }
     }
     for (; i < k; i += width) {
         T rest[width] = {};
         std::memcpy(static_cast<void*>(rest), row + i * sizeof(T), (k - i < width ? k - i : width) * sizeof(T));
-        sum[0] = xsimd::fma(as_f32<Arch>(load_as_f32_bits<Arch, T>(rest)), f32::load_unaligned(x + i), sum[0]);
+        sum[0] = multiply_add<Arch>(as_f32<Arch>(load_as_f32_bits<Arch, T>(rest)), f32::load_unaligned(x + i), sum[0]);
     }
     return sum_of_lanes<Arch>((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }

@@ -28,6 +28,20 @@ NIBBLE_INLINE __m256 load_eight_scales(const std::byte* from, std::size_t n) {
     std::memcpy(several, from, n * sizeof(Stored));
     return load_eight_scales<Arch, Stored>(several);
 }
+/// As many of them as a whole block of words has, in registers all the way: a wide load of what narrow stores just left would wait for them.
+template <class Arch, class Stored, std::size_t n>
+NIBBLE_INLINE __m256 load_block_scales(const std::byte* from) {
+    if constexpr (n * sizeof(Stored) <= 8) {
+        std::uint64_t bits = 0;
+        std::memcpy(&bits, from, n * sizeof(Stored));
+        const __m128i h = _mm_cvtsi64_si128(static_cast<long long>(bits));
+        if constexpr (std::is_same_v<Stored, float>) return _mm256_castps128_ps256(_mm_castsi128_ps(h));
+        if constexpr (std::is_same_v<Stored, f16>) return _mm256_cvtph_ps(h);
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+    } else {
+        return load_eight_scales<Arch, Stored>(from, n);
+    }
+}
 /// Marks the first n of eight lanes.
 template <class Arch>
 NIBBLE_INLINE __m256i first_lanes(std::size_t n) {
@@ -64,20 +78,31 @@ NIBBLE_INLINE __m256i codes_of(__m256i words) {
     }
 }
 
-/// Codes times bytes: added to a sum in 16 bits, or begins one.
+/// Codes times bytes: added to a sum, which is in 16 bits without VNNI, or begins one.
 template <class Arch>
 NIBBLE_INLINE __m256i add_products(__m256i sum, __m256i codes, __m256i bytes, bool begins) {
+#if defined(__AVXVNNI__)
+    if constexpr (has<Arch, avxvnni>) return _mm256_dpbusd_avx_epi32(begins ? _mm256_setzero_si256() : sum, codes, bytes);
+#elif defined(__AVX512VNNI__) && defined(__AVX512VL__)
+    if constexpr (has<Arch, avxvnni>) return _mm256_dpbusd_epi32(begins ? _mm256_setzero_si256() : sum, codes, bytes);
+#endif
     const __m256i two = _mm256_maddubs_epi16(codes, bytes);
     sum = begins ? two : _mm256_add_epi16(sum, two);
     asm("" : "+x"(sum));  // or gcc puts all products off to add them in an order of its own, for which there are not the registers
     return sum;
 }
+/// A sum of add_products in 32 bits.
+template <class Arch>
+NIBBLE_INLINE __m256i widened(__m256i sum) {
+    if constexpr (has<Arch, avxvnni>) return sum;
+    return _mm256_madd_epi16(sum, _mm256_set1_epi16(1));
+}
 /// A run's sum from those of its digits, most significant first.
 template <class Arch, std::size_t digits>
-NIBBLE_INLINE __m256i widen_sums(const __m256i* sum, __m256i correction) {
-    __m256i all = _mm256_madd_epi16(sum[0], _mm256_set1_epi16(1));
+NIBBLE_INLINE __m256i joined_digits(const __m256i* sum, __m256i correction) {
+    __m256i all = widened<Arch>(sum[0]);
 #pragma GCC unroll 3
-    for (std::size_t d = 1; d < digits; ++d) all = _mm256_add_epi32(_mm256_slli_epi32(all, 8), _mm256_madd_epi16(sum[d], _mm256_set1_epi16(1)));
+    for (std::size_t d = 1; d < digits; ++d) all = _mm256_add_epi32(_mm256_slli_epi32(all, 8), widened<Arch>(sum[d]));
     return _mm256_add_epi32(all, correction);
 }
 
@@ -99,7 +124,7 @@ NIBBLE_INLINE __m256i short_run_products(Words words, const std::byte* x, __m256
             },
             std::make_index_sequence<r::parts>{});
     }
-    return widen_sums<Arch, digits>(sum, correction);
+    return joined_digits<Arch, digits>(sum, correction);
 }
 
 /// Rows n, n + apart, ... of a matrix in layout nk, `rows` of them.
@@ -143,10 +168,12 @@ NIBBLE_INLINE void gemv_rows_by_short_bytes(const matrix& w, const std::byte* x,
             const __m256i products = short_run_products<Arch, C, digits>(
                 [&](std::size_t j) __attribute__((always_inline)) { return words[j]; }, at, load_256<Arch>(rest),
                 [](const std::byte* v) __attribute__((always_inline)) { return load_256<Arch>(v); });
-            const __m256 of_weights =
-                decltype(whole)::value && r::block_groups == 8
-                    ? load_eight_scales<Arch, stored>(from_scales)
-                    : load_eight_scales<Arch, stored>(from_scales, decltype(whole)::value ? r::block_groups : static_cast<std::size_t>(left / group_words<C>));
+            __m256 of_weights;
+            if constexpr (decltype(whole)::value) {
+                of_weights = load_block_scales<Arch, stored, r::block_groups>(from_scales);
+            } else {
+                of_weights = load_eight_scales<Arch, stored>(from_scales, static_cast<std::size_t>(left / group_words<C>));
+            }
             // In this order: the scales' product alone may be too small to be exact.
             const __m256 of_activations = _mm256_castsi256_ps(load_256<Arch>(rest + 32));
             sum[i] = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(products), of_activations), _mm256_permutevar8x32_ps(of_weights, to_lanes), sum[i]);

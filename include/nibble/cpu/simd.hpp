@@ -66,6 +66,10 @@ struct avx2 : sse2 {
     static constexpr const char* name = "avx2";
     using simd = xsimd::fma3<xsimd::avx2>;
 };
+/// That and AVX-VNNI: Alder Lake, Zen 5 and later.
+struct avxvnni : avx2 {
+    static constexpr const char* name = "avxvnni";
+};
 /// AVX-512 F, CD, BW, DQ and VL: Skylake-X and later.
 struct avx512 : avx2 {
     static constexpr const char* name = "avx512";
@@ -109,7 +113,11 @@ using default_arch = avx512vnni;
 using default_arch = avx512;
 #endif
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#if defined(__AVXVNNI__)
+using default_arch = avxvnni;
+#else
 using default_arch = avx2;
+#endif
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS == 256 && XSIMD_VERSION_MAJOR >= 9
 using default_arch = sve256;
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
@@ -139,6 +147,15 @@ inline constexpr std::size_t lanes = vector_f32<Arch>::size;
 /// Whether its loads and stores of vectors take addresses that are no multiple of a lane's size.
 template <class Arch>
 inline constexpr bool any_address = has<Arch, sse2> || has<Arch, neon64> || has<Arch, wasm>;
+
+/// a b + c, rounded once where the architecture can: on AVX-512 xsimd 8 multiplies and adds, which takes twice as long.
+template <class Arch>
+NIBBLE_INLINE vector_f32<Arch> multiply_add(vector_f32<Arch> a, vector_f32<Arch> b, vector_f32<Arch> c) {
+#if defined(__AVX512F__)
+    if constexpr (has<Arch, avx512>) return _mm512_fmadd_ps(a, b, c);
+#endif
+    return xsimd::fma(a, b, c);
+}
 
 /// Unaligned loads and stores of f32 or u32 lanes.
 template <class Arch>
