@@ -157,7 +157,7 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
             vector_u32<Arch> words[width];
             const std::uint64_t several = last_word - j < width ? last_word - j : width;
             if (std::is_same_v<typename C::layout, nk> && rows.count == width && several == width) {
-                for (std::size_t i = 0; i < width; ++i) words[i] = load_u32<Arch>(rows.words + j * 4 + i * rows.word_between_rows);
+                for (std::size_t i = 0; i < width; ++i) words[i] = load_u32<Arch>(rows.words + j * 4 + i * rows.word_between_rows());
                 transpose<Arch>(words);
             } else {
                 for (std::uint64_t i = 0; i < several; ++i) words[i] = rows.word(j + i);

@@ -31,44 +31,22 @@ NIBBLE_INLINE void transpose_8(__m256i* v) {
     }
 }
 
-/// Up to eight rows of weights that lie side by side, from row n on, in any layout of word_coded codecs: words and scales, a row a lane.
+/// Up to eight rows of weights that lie side by side: words and scales, a row a lane.
 template <class Arch, class C>
-struct eight_rows {
-    using stored = scale_type<C>;
-    static constexpr bool in_rows = std::is_same_v<typename C::layout, nk>;
-    const std::byte* words;
-    const std::byte* scales;
-    std::uint64_t n_groups;
-    std::uint64_t across;  ///< rows beside each other: elements from one word, or scale, of a row to the next
-    std::size_t count;
+struct eight_rows : row_block<C> {
+    using typename row_block<C>::stored;
+    using row_block<C>::in_rows;
+    using row_block<C>::words;
+    using row_block<C>::scales;
+    using row_block<C>::n_groups;
+    using row_block<C>::n_words;
+    using row_block<C>::across;
+    using row_block<C>::count;
 
-    NIBBLE_INLINE static eight_rows at(const matrix& w, std::uint64_t n, std::uint64_t last) {
-        eight_rows s{};
-        s.n_groups = groups_of<C>(w.k);
-        const std::uint64_t n_words = s.n_groups * group_words<C>;
-        std::uint64_t count = last - n < 8 ? last - n : 8;
-        if constexpr (in_rows) {
-            s.words = w.planes[0] + n * n_words * 4;
-            s.scales = w.planes[1] + n * s.n_groups * sizeof(stored);
-        } else {
-            std::uint64_t tile = 0;
-            s.across = w.n;
-            constexpr std::size_t rows = rows_interleaved<typename C::layout>;
-            if constexpr (rows != 0) {
-                tile = n - n % rows;
-                s.across = w.n - tile < rows ? w.n - tile : rows;
-                count = count < tile + s.across - n ? count : tile + s.across - n;
-            }
-            s.words = w.planes[0] + (tile * n_words + n - tile) * 4;
-            s.scales = w.planes[1] + (tile * s.n_groups + n - tile) * sizeof(stored);
-        }
-        s.count = static_cast<std::size_t>(count);
-        return s;
-    }
+    NIBBLE_INLINE static eight_rows at(const matrix& w, std::uint64_t n, std::uint64_t last) { return {row_block<C>::at(w, n, last, 8)}; }
 
     /// Words [j, j + 8) of each row; those beyond the row are 0.
     NIBBLE_INLINE void load_words(std::uint64_t j, __m256i* out) const {
-        const std::uint64_t n_words = n_groups * group_words<C>;
         const std::uint64_t left = n_words - j;
         if constexpr (in_rows) {
             const std::byte* from = words + j * 4;

@@ -38,46 +38,26 @@ NIBBLE_INLINE void transpose_16(__m512i* v) {
     }
 }
 
-/// Up to sixteen rows of weights that lie side by side, from row n on, in any layout of word_coded codecs: words and scales, a row a lane.
+/// Up to sixteen rows of weights that lie side by side: words and scales, a row a lane.
 template <class Arch, class C>
-struct sixteen_rows {
-    using stored = scale_type<C>;
-    static constexpr bool in_rows = std::is_same_v<typename C::layout, nk>;
-    const std::byte* words;
-    const std::byte* scales;
-    std::uint64_t n_groups;
-    std::uint64_t across;  ///< rows beside each other: elements from one word, or scale, of a row to the next
-    unsigned count;
+struct sixteen_rows : row_block<C> {
+    using typename row_block<C>::stored;
+    using row_block<C>::in_rows;
+    using row_block<C>::words;
+    using row_block<C>::scales;
+    using row_block<C>::n_groups;
+    using row_block<C>::n_words;
+    using row_block<C>::across;
+    using row_block<C>::count;
     __mmask16 present;
 
     NIBBLE_INLINE static sixteen_rows at(const matrix& w, std::uint64_t n, std::uint64_t last) {
-        sixteen_rows s{};
-        s.n_groups = groups_of<C>(w.k);
-        const std::uint64_t n_words = s.n_groups * group_words<C>;
-        std::uint64_t count = last - n < 16 ? last - n : 16;
-        if constexpr (in_rows) {
-            s.words = w.planes[0] + n * n_words * 4;
-            s.scales = w.planes[1] + n * s.n_groups * sizeof(stored);
-        } else {
-            std::uint64_t tile = 0;
-            s.across = w.n;
-            constexpr std::size_t rows = rows_interleaved<typename C::layout>;
-            if constexpr (rows != 0) {
-                tile = n - n % rows;
-                s.across = w.n - tile < rows ? w.n - tile : rows;
-                count = count < tile + s.across - n ? count : tile + s.across - n;
-            }
-            s.words = w.planes[0] + (tile * n_words + n - tile) * 4;
-            s.scales = w.planes[1] + (tile * s.n_groups + n - tile) * sizeof(stored);
-        }
-        s.count = static_cast<unsigned>(count);
-        s.present = static_cast<__mmask16>((1u << count) - 1);
-        return s;
+        const auto block = row_block<C>::at(w, n, last, 16);
+        return {block, static_cast<__mmask16>((1u << block.count) - 1)};
     }
 
     /// Words [j, j + 16) of each row; those beyond the row are 0.
     NIBBLE_INLINE void load_words(std::uint64_t j, __m512i* out) const {
-        const std::uint64_t n_words = n_groups * group_words<C>;
         const std::uint64_t left = n_words - j;
         if constexpr (in_rows) {
             const auto m = static_cast<__mmask16>(left >= 16 ? 0xFFFFu : (1u << left) - 1);
@@ -156,13 +136,12 @@ NIBBLE_INLINE panel_words fill_byte_panel(const sixteen_rows<Arch, C>& rows, std
     }
     panel_words where{panel.words[0], 64, nullptr, 0, nullptr, 0};
     if constexpr (std::is_same_v<typename C::layout, nk>) {
-        const std::uint64_t n_words = rows.n_groups * group_words<C>;
         const std::uint64_t of_scale = sizeof(scale_type<C>);
-        const bool more = last_run * r::words < n_words;  // of these rows, or else of the sixteen behind them
-        where.next = rows.words + (more ? last_run * r::words : 16 * n_words) * 4;
-        where.next_stride = n_words * 4;
+        const bool more = last_run * r::words < rows.n_words;  // of these rows, or else of the sixteen behind them
+        where.next = rows.words + (more ? last_run * r::words : 16 * rows.n_words) * 4;
+        where.next_stride = rows.word_between_rows();
         where.next_scales = rows.scales + (more ? last_run / r::per_group : 16 * rows.n_groups) * of_scale;
-        where.next_scales_stride = rows.n_groups * of_scale;
+        where.next_scales_stride = rows.scale_between_rows();
     }
     return where;
 }

@@ -51,62 +51,30 @@ NIBBLE_INLINE vector_f32<Arch> weights_of(vector_u32<Arch> words, std::size_t i,
     }
 }
 
-/// Up to one vector of rows that lie side by side, a lane each, in any layout of word_coded codecs.
+/// Up to one vector of rows that lie side by side, a lane each.
 template <class Arch, class C>
-struct columns_view {
+struct columns_view : row_block<C> {
     static constexpr std::size_t width = lanes<Arch>;
-    using stored = scale_type<C>;
-    const std::byte* words;   ///< of the first row
-    const std::byte* scales;  ///< of the first row
-    std::uint64_t to_next_word;
-    std::uint64_t to_next_group;
-    std::uint64_t word_between_rows;
-    std::uint64_t scale_between_rows;
-    std::size_t count;
+    using typename row_block<C>::stored;
+    using row_block<C>::in_rows;
+    using row_block<C>::count;
 
-    /// Rows from n on: as many as there are before `last`, in one vector, and side by side.
-    NIBBLE_INLINE static columns_view at(const matrix& w, std::uint64_t n, std::uint64_t last) {
-        const std::uint64_t n_groups = groups_of<C>(w.k);
-        const std::uint64_t n_words = n_groups * group_words<C>;
-        std::uint64_t count = last - n < width ? last - n : width;
-        columns_view v{};
-        if constexpr (std::is_same_v<typename C::layout, nk>) {
-            v = {w.planes[0] + n * n_words * 4, w.planes[1] + n * n_groups * sizeof(stored), 4, sizeof(stored), n_words * 4, n_groups * sizeof(stored), 0};
-        } else {
-            std::uint64_t tile = 0;
-            std::uint64_t across = w.n;
-            constexpr std::size_t rows = rows_interleaved<typename C::layout>;
-            if constexpr (rows != 0) {
-                tile = n - n % rows;
-                across = w.n - tile < rows ? w.n - tile : rows;
-                count = count < tile + across - n ? count : tile + across - n;
-            }
-            v = {w.planes[0] + (tile * n_words + n - tile) * 4,
-                 w.planes[1] + (tile * n_groups + n - tile) * sizeof(stored),
-                 across * 4,
-                 across * sizeof(stored),
-                 4,
-                 sizeof(stored),
-                 0};
-        }
-        v.count = static_cast<std::size_t>(count);
-        return v;
-    }
+    NIBBLE_INLINE static columns_view at(const matrix& w, std::uint64_t n, std::uint64_t last) { return {row_block<C>::at(w, n, last, width)}; }
     /// Word j of each row; lanes beyond the rows are 0.
     NIBBLE_INLINE vector_u32<Arch> word(std::uint64_t j) const {
-        const std::byte* from = words + j * to_next_word;
-        if (!std::is_same_v<typename C::layout, nk> && count == width) return load_u32<Arch>(from);
+        const std::byte* from = this->words + j * this->across * 4;
+        if (!in_rows && count == width) return load_u32<Arch>(from);
         std::uint32_t lane[width] = {};
-        for (std::size_t i = 0; i < count; ++i) std::memcpy(lane + i, from + i * word_between_rows, 4);
+        for (std::size_t i = 0; i < count; ++i) std::memcpy(lane + i, from + i * this->word_between_rows(), 4);
         return vector_u32<Arch>::load_unaligned(lane);
     }
     NIBBLE_INLINE vector_f32<Arch> scale(std::uint64_t g) const {
-        const std::byte* from = scales + g * to_next_group;
+        const std::byte* from = this->scales + g * this->across * sizeof(stored);
         stored several[width] = {};
-        if (!std::is_same_v<typename C::layout, nk> && count == width) {
+        if (!in_rows && count == width) {
             std::memcpy(static_cast<void*>(several), from, sizeof several);
         } else {
-            for (std::size_t i = 0; i < count; ++i) std::memcpy(static_cast<void*>(several + i), from + i * scale_between_rows, sizeof(stored));
+            for (std::size_t i = 0; i < count; ++i) std::memcpy(static_cast<void*>(several + i), from + i * this->scale_between_rows(), sizeof(stored));
         }
         return as_f32<Arch>(load_as_f32_bits<Arch, stored>(several));
     }

@@ -204,24 +204,15 @@ template <class Arch, class C, std::size_t digits>
 NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y) {
     using r = short_runs<C>;
     using stored = scale_type<C>;
-    const std::uint64_t n_groups = groups_of<C>(w.k);
-    const std::uint64_t n_runs = n_groups * r::per_group;
-    const std::uint64_t n_words = n_groups * group_words<C>;
     constexpr std::size_t interleaved_rows = rows_interleaved<typename C::layout>;
     constexpr std::size_t at_once = interleaved_rows == 0 ? 512 : (interleaved_rows + 7) / 8 * 8;  // each row of a KN matrix is read by half pages
     for (std::uint64_t n = first; n < last;) {
-        std::uint64_t width = w.n;
-        std::uint64_t columns = last - n;
-        const std::byte* codes = w.planes[0] + n * 4;
-        const std::byte* scales = w.planes[1] + n * sizeof(stored);
-        if constexpr (interleaved_rows != 0) {
-            const std::uint64_t tile = n - n % interleaved_rows;
-            width = w.n - tile < interleaved_rows ? w.n - tile : interleaved_rows;
-            columns = columns < tile + width - n ? columns : tile + width - n;
-            codes = w.planes[0] + (tile * n_words + n % interleaved_rows) * 4;
-            scales = w.planes[1] + (tile * n_groups + n % interleaved_rows) * sizeof(stored);
-        }
-        if (columns > at_once) columns = at_once;
+        const auto block = row_block<C>::at(w, n, last, at_once);
+        const std::byte* codes = block.words;
+        const std::byte* scales = block.scales;
+        const std::uint64_t n_runs = block.n_groups * r::per_group;
+        const std::uint64_t width = block.across;
+        const std::uint64_t columns = block.count;
         const auto run = [&](std::uint64_t i, std::uint64_t c, __m256 sum, auto whole) __attribute__((always_inline)) {
             const std::byte* words = codes + (i * r::words * width + c) * 4;
             const std::byte* of_run = scales + (i / r::per_group * width + c) * sizeof(stored);

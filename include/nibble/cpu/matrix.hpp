@@ -66,6 +66,46 @@ inline constexpr std::size_t group_words = C::group / C::packing::per_word;
 template <class C>
 using scale_type = nibble::detail::plane_element<typename C::block, 1>;
 
+/// Rows of weights that lie side by side, in any layout of word_coded codecs: where they begin, and how far apart elements are.
+template <class C>
+struct row_block {
+    using stored = scale_type<C>;
+    static constexpr bool in_rows = std::is_same_v<typename C::layout, nk>;
+    const std::byte* words = nullptr;   ///< of the first row
+    const std::byte* scales = nullptr;  ///< of the first row
+    std::uint64_t n_groups = 0;         ///< of a row
+    std::uint64_t n_words = 0;          ///< of a row
+    std::uint64_t across = 1;           ///< words, or scales, from one of a row to the next of the same row
+    std::uint64_t count = 0;            ///< rows
+
+    /// Rows from n on: at most `most`, none from `last` on.
+    NIBBLE_INLINE static row_block at(const matrix& w, std::uint64_t n, std::uint64_t last, std::uint64_t most) {
+        row_block b;
+        b.n_groups = groups_of<C>(w.k);
+        b.n_words = b.n_groups * group_words<C>;
+        b.count = last - n < most ? last - n : most;
+        std::uint64_t first_word = n * b.n_words;
+        std::uint64_t first_scale = n * b.n_groups;
+        if constexpr (!in_rows) {
+            std::uint64_t tile = 0;
+            b.across = w.n;
+            if constexpr (constexpr std::size_t rows = rows_interleaved<typename C::layout>; rows != 0) {
+                tile = n - n % rows;
+                b.across = w.n - tile < rows ? w.n - tile : rows;
+                b.count = b.count < tile + b.across - n ? b.count : tile + b.across - n;
+            }
+            first_word = tile * b.n_words + n - tile;
+            first_scale = tile * b.n_groups + n - tile;
+        }
+        b.words = w.planes[0] + first_word * 4;
+        b.scales = w.planes[1] + first_scale * sizeof(stored);
+        return b;
+    }
+    /// Bytes from a word of a row to that of the next row.
+    [[nodiscard]] NIBBLE_INLINE std::uint64_t word_between_rows() const { return in_rows ? n_words * 4 : 4; }
+    [[nodiscard]] NIBBLE_INLINE std::uint64_t scale_between_rows() const { return in_rows ? n_groups * sizeof(stored) : sizeof(stored); }
+};
+
 /// Where the values of 4 * 16 words lie when a vector of 16 lanes holds word j of 16 runs of 4 words: the unit in which integer products go
 /// along K. A run is a group or a whole part of one, so that a lane has one scale.
 template <class C>
