@@ -14,8 +14,8 @@
 namespace nibble::cpu {
 
 /// Arithmetic: f32 activations, f32 accumulation. Within 1e-6 of f64 in the 2-norm. Where an architecture multiplies bytes fastest, an
-/// activation is taken as three signed bytes, 24 bits below the largest of its group: sums within a group are then exact, and
-/// an activation is off by at most 2^-23 of the largest magnitude of its group.
+/// activation is taken as three signed bytes: sums within a group are then exact, and an activation is off by at most 2^-23 of the
+/// largest magnitude of its group (by nothing where the group comes from bf16, f16 or integers of a like size).
 struct exact {
     static constexpr const char* name = "exact";
 };
