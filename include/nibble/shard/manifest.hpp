@@ -121,8 +121,8 @@ private:
 /// as the bfloat16 that they are stored as.
 [[nodiscard]] inline std::string to_json(const manifest& m, bool b16 = false) {
     std::string out = "{\n    \"metadata\": {\n        \"ParamSize\": " + std::to_string(m.n_parameters) +
-                      ",\n        \"ParamBytes\": " + python_float(m.parameter_bytes) +
-                      ",\n        \"BitsPerParam\": " + python_float(m.bits_per_parameter) + "\n    },\n    \"records\": [";
+                      ",\n        \"ParamBytes\": " + python_float(m.parameter_bytes) + ",\n        \"BitsPerParam\": " + python_float(m.bits_per_parameter) +
+                      "\n    },\n    \"records\": [";
     bool first_shard = true;
     for (const auto& s : m.shards) {
         out += first_shard ? "\n" : ",\n";
