@@ -59,10 +59,6 @@ struct chat_folder {
     [[nodiscard]] std::string config_text() const { return python_json(config, 2); }
 };
 
-/// Schemes that mlc_llm can name in a config and for which nibble has no codec.
-inline constexpr std::array<std::string_view, 4> quantizations_of_mlc_alone{"q4f16_autoawq", "q4f16_ft", "fp8_e4m3fn_bf16_block_scale",
-                                                                            "fp8_e4m3fn_bf16_block_scale_static_activation"};
-
 /// The files of a tokenizer that are copied, in the order in which "tokenizer_files" names them.
 inline constexpr std::array<std::string_view, 6> tokenizer_file_names{"tokenizer.model", "tokenizer.json",    "vocab.json",
                                                                       "merges.txt",      "added_tokens.json", "tokenizer_config.json"};
@@ -218,11 +214,11 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
     }
 
     chat_folder out;
-    const auto* known = find_scheme(options.quantization);
-    const bool foreign =
-        std::find(quantizations_of_mlc_alone.begin(), quantizations_of_mlc_alone.end(), options.quantization) != quantizations_of_mlc_alone.end();
-    if (known == nullptr && !foreign) return fail(unknown_scheme(options.quantization));
-    if (foreign) out.notes.push_back("nibble convert has no " + options.quantization + ": the weights must come from mlc_llm");
+    if (find_scheme(options.quantization) == nullptr) {  // a config may name what only mlc_llm makes
+        const auto left_out = std::find_if(schemes_left_out.begin(), schemes_left_out.end(), [&](const auto& s) { return s.name == options.quantization; });
+        if (left_out == schemes_left_out.end()) return fail(unknown_scheme(options.quantization));
+        out.notes.push_back("the weights must come from mlc_llm, nibble has no " + options.quantization + ": " + std::string(left_out->why));
+    }
     auto conversation = choose_template(options);
     if (!conversation) return pass(conversation);
 

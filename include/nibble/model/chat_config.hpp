@@ -73,8 +73,8 @@ public:
         return fields;
     }
 
-    void problem(std::string rule) {
-        problems.push_back({errc::mismatch, std::move(rule), file_, {}, {}, "mlc_llm gen_config fails here too: correct config.json or the options"});
+    void problem(std::string rule, std::string remedy = "mlc_llm gen_config fails here too: correct config.json or the options") {
+        problems.push_back({errc::mismatch, std::move(rule), file_, {}, {}, std::move(remedy)});
     }
 
     // What Python's expressions say of a value: == 0 (false is), is None, truth.
@@ -108,7 +108,7 @@ public:
         if (v.is_number_unsigned()) return static_cast<long double>(v.get<std::uint64_t>());
         if (v.is_number_integer()) return static_cast<long double>(v.get<std::int64_t>());
         if (v.is_number_float()) return static_cast<long double>(v.get<double>());
-        problem(quoted(name) + " is " + shown(v) + ", a number is needed");
+        problem(quoted(name) + " is " + shown(v) + ", a number is needed", "correct config.json");
         return 0;
     }
 
@@ -745,7 +745,8 @@ inline void nemotron(chat_fields& f) {
 inline void llava(chat_fields& f) {
     f["vision_config"] = f.inner({chat_field_lists::clip_vision, {}, nothing}, "vision_config", f["vision_config"]).nested();
     if (f["text_config"].is_object() && f["text_config"].contains("_name_or_path"))
-        return f.problem("text_config refers to another repository (\"_name_or_path\"), which is not fetched here: put that model's config.json in its place");
+        return f.problem("text_config refers to another repository (\"_name_or_path\"), which mlc_llm fetches and nibble does not",
+                         "put the config.json of that model in its place");
     const bool is_mistral = f.is_text("text_architecture", {"MistralForCausalLM"});
     if (!is_mistral && !f.is_text("text_architecture", {"LlamaForCausalLM"})) return f.problem("\"text_architecture\" is not one that is known for LLaVA");
     auto text = f.inner(is_mistral ? chat_schema{chat_field_lists::mistral, {}, mistral} : chat_schema{chat_field_lists::llama, {}, llama}, "text_config",
