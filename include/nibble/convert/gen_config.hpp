@@ -189,9 +189,7 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
     for (auto* r : {&settings, &added, &map}) {
         if (!*r) return pass(*r);
     }
-    const auto* type = text_member(config, "model_type");
-    const tokenizer_sources sources{*tokenizer, *settings, *added, *map, type == nullptr ? "" : *type};
-    if (const auto n = count_tokens(sources))
+    if (const auto n = count_tokens({*tokenizer, *settings, *added, *map, config}))
         out.config["active_vocab_size"] = *n;
     else
         out.notes.push_back(path + ": the vocabulary has a form that is not known, and \"active_vocab_size\" stays what config.json says");

@@ -166,32 +166,35 @@ struct tokenizer_sources {
     const json& settings;            ///< tokenizer_config.json
     const json& added_tokens;        ///< added_tokens.json
     const json& special_tokens_map;  ///< special_tokens_map.json
-    std::string model_type;          ///< of config.json
+    const json& config;              ///< config.json
 };
 
 namespace detail {
 
 /// The class that transformers takes for a checkpoint; nothing: one without tokens of its own.
 [[nodiscard]] inline const tokenizer_class* class_of(const tokenizer_sources& s) {
-    const auto by_model = [&](std::string_view type) -> const tokenizer_class* {
+    const auto* type = text_member(s.config, "model_type");
+    const std::string_view model_type = type == nullptr ? "" : std::string_view(*type);
+    const auto is_one_of = [](const auto& list, std::string_view name) { return !name.empty() && std::find(list.begin(), list.end(), name) != list.end(); };
+    // Types that always get the class without tokens of its own, and those whose checkpoints are known to state wrong ones.
+    constexpr std::array<std::string_view, 11> plain{"gpt_bigcode", "internlm2", "llava", "ministral3", "mistral", "mixtral",
+                                                     "nemotron",    "olmo2",     "phi3",  "phi3_v",     "stablelm"};
+    constexpr std::array<std::string_view, 2> overruled{"qwen2", "qwen3_5"};
+    if (is_one_of(plain, model_type)) return nullptr;
+    const auto* stated = text_member(s.settings, "tokenizer_class");
+    if (stated == nullptr) stated = text_member(s.config, "tokenizer_class");
+    if (stated == nullptr || is_one_of(overruled, model_type)) {
         for (const auto& c : tokenizer_classes) {
-            if (!type.empty() && std::find(c.model_types.begin(), c.model_types.end(), type) != c.model_types.end()) return &c;
+            if (is_one_of(c.model_types, model_type)) return &c;
         }
         return nullptr;
-    };
-    const auto* stated = text_member(s.settings, "tokenizer_class");
-    // What checkpoints of these types state is known to be wrong often, and is not listened to.
-    const bool overruled = s.model_type == "qwen2" || s.model_type == "qwen3_5";
-    constexpr std::array<std::string_view, 5> generic{"internlm2", "llava", "nemotron", "phi3", "phi3_v"};
-    if (std::find(generic.begin(), generic.end(), s.model_type) != generic.end()) return nullptr;
-    if (stated == nullptr || overruled) return by_model(s.model_type);
+    }
     std::string_view name = *stated;
     if (name.ends_with("Fast")) name.remove_suffix(4);
     for (const auto& c : tokenizer_classes) {
         if (c.name != name) continue;
         const auto info = detect_tokenizer_info(s.tokenizer);
-        const bool byte_level = info && info->token_postproc_method == "byte_level";
-        return name == "LlamaTokenizer" && byte_level ? nullptr : &c;
+        return name == "LlamaTokenizer" && info && info->token_postproc_method == "byte_level" ? nullptr : &c;
     }
     return nullptr;
 }
@@ -224,9 +227,10 @@ namespace detail {
         if (list == nullptr || !list->is_structured()) return;
         for (const auto& v : *list) add(v);
     };
-    add_all(detail::member(s.tokenizer, "added_tokens"));
-
+    // A class of its own builds the tokenizer anew, with the added tokens of tokenizer_config.json where it lists any.
+    const auto* own = detail::class_of(s);
     const auto* decoder = detail::member(s.settings, "added_tokens_decoder");
+    if (own == nullptr || decoder == nullptr) add_all(detail::member(s.tokenizer, "added_tokens"));
     add_all(decoder);
     const json nothing;
     const json& map = decoder == nullptr ? s.special_tokens_map : nothing;
@@ -241,7 +245,7 @@ namespace detail {
         }
         for (const auto* key : {"additional_special_tokens", "extra_special_tokens"}) add_all(detail::member(*file, key));
     }
-    if (const auto* own = detail::class_of(s)) {
+    if (own != nullptr) {
         for (const auto& [key, token] : own->tokens) {
             const std::string name(key);
             if (!name.empty() && !(s.settings.is_object() && s.settings.contains(name)) && !(map.is_object() && map.contains(name))) names.insert(token);
