@@ -38,7 +38,7 @@ void add_gen_config(CLI::App& app, context& shared) {
         if (options.model_type == "auto") options.model_type.clear();
         if (c.count("--disaggregation") != 0) options.disaggregation = !a->disaggregation.empty();
         auto folder = convert::make_chat_folder(a->model, a->output, options);
-        if (!folder) return print_failure(shared, folder.error());
+        if (!folder) return print_failure(shared, folder.error(), {{"done", false}});
         if (folder->problems.empty()) {
             if (auto written = convert::write_chat_folder(*folder, a->output); !written) folder->problems.push_back(std::move(written.error()));
         }

@@ -163,6 +163,23 @@ TEST_CASE("a refusal says what to do", "[gen_config]") {
                Catch::Contains("another repository"));
 }
 
+TEST_CASE("a template of one's own takes the place of a registered one", "[gen_config]") {
+    auto options = options_of("--quantization q4f16_1");
+    options.conversation = {.name = "custom", .roles = {.user = "U", .assistant = "A"}, .seps = {"|"}};
+    const auto made = checkpoint{{"config.json", llama}}.made(options);
+    REQUIRE(refusal(made) == "");
+    CHECK(made->config["conv_template"]["name"] == "custom");
+    CHECK(made->config["conv_template"]["role_templates"]["user"] == "{user_message}");
+}
+
+TEST_CASE("tokens that only transformers knows are told", "[gen_config]") {
+    const auto made = convert::make_chat_folder((data / "models_tok/qwen2_tok").string(), {}, options_of("--quantization q0f32 --conv-template qwen2"));
+    REQUIRE(refusal(made) == "");
+    CHECK(made->config["active_vocab_size"] == 28);
+    REQUIRE(made->notes.size() == 1);
+    CHECK_THAT(made->notes[0], Catch::Contains("tokenizer.json has 27 tokens"));
+}
+
 TEST_CASE("an option that a model type has no field for is said to do nothing", "[gen_config]") {
     const auto made = checkpoint{{"config.json", llama}}.made(options_of("--quantization q0f32 --conv-template LM --sliding-window-size 8"));
     REQUIRE(refusal(made) == "");
@@ -185,7 +202,7 @@ TEST_CASE("the tokenizer's files are copied, then the config is written", "[gen_
     CHECK(test::entries(output) == std::vector<std::string>{"merges.txt", "mlc-chat-config.json", "tokenizer.json"});
     CHECK(test::read_text(fs::path(output) / "tokenizer.json") == bytes_tokenizer);
     CHECK(test::read_text(fs::path(output) / "mlc-chat-config.json") == made->config_text());
-    REQUIRE(convert::write_chat_folder(*made, output));  // again, over it
+    REQUIRE(convert::write_chat_folder(*made, output));  // again, in its place
     test::write_text(fs::path(output) / "file", "");
     CHECK_FALSE(convert::write_chat_folder(*made, output + "/file"));
 

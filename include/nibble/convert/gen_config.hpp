@@ -29,8 +29,9 @@ inline constexpr std::string_view chat_config_name = "mlc-chat-config.json";
 /// What gen_config can be told. A number that is not given leaves the model's own.
 struct gen_config_options {
     std::string quantization;
-    std::string conv_template;
-    std::string model_type;  ///< empty: what config.json says
+    std::string conv_template;                                   ///< name of a registered template
+    std::optional<model::conversation_template> conversation{};  ///< one of your own, in place of a registered one
+    std::string model_type;                                      ///< empty: what config.json says
     std::optional<std::int64_t> context_window_size{};
     std::optional<std::int64_t> sliding_window_size{};
     std::optional<std::int64_t> prefill_chunk_size{};
@@ -63,8 +64,9 @@ struct chat_folder {
 inline constexpr std::array<std::string_view, 6> tokenizer_file_names{"tokenizer.model", "tokenizer.json",    "vocab.json",
                                                                       "merges.txt",      "added_tokens.json", "tokenizer_config.json"};
 
-/// The conversation template of a name. Errors: missing (no name), unsupported (no such template).
+/// The conversation template that the options ask for. Errors: missing (none), unsupported (no such template).
 [[nodiscard]] inline result<model::conversation_template> choose_template(const gen_config_options& options) {
+    if (options.conversation) return *options.conversation;
     std::string names;
     for (const auto& t : model::conversation_templates()) names += (names.empty() ? "" : ", ") + t.name;
     if (options.conv_template.empty()) {
@@ -189,10 +191,17 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
     for (auto* r : {&settings, &added, &map}) {
         if (!*r) return pass(*r);
     }
-    if (const auto n = count_tokens({*tokenizer, *settings, *added, *map, config}))
-        out.config["active_vocab_size"] = *n;
-    else
+    const auto n = count_tokens({*tokenizer, *settings, *added, *map, config});
+    if (!n) {
         out.notes.push_back(path + ": the vocabulary has a form that is not known, and \"active_vocab_size\" stays what config.json says");
+        return {};
+    }
+    out.config["active_vocab_size"] = n->by_transformers;
+    if (n->by_transformers != n->in_file) {
+        out.notes.push_back("\"active_vocab_size\" is " + std::to_string(n->by_transformers) +
+                            ", as mlc_llm writes it: it counts special tokens to which only " + "transformers gives ids; tokenizer.json has " +
+                            std::to_string(n->in_file) + " tokens");
+    }
     return {};
 }
 

@@ -204,22 +204,29 @@ namespace detail {
 
 }  // namespace detail
 
-/// How many tokens transformers says that a tokenizer has: its vocabulary, its added tokens, and the special tokens that
-/// tokenizer_config.json names or the tokenizer's class brings along, where they are not in the vocabulary already. Those last ones
-/// have no entry in tokenizer.json. Nothing, if the vocabulary has a form that is not known.
-[[nodiscard]] inline std::optional<std::uint64_t> count_tokens(const tokenizer_sources& s) {
+/// How many tokens a tokenizer has.
+struct token_count {
+    std::uint64_t by_transformers = 0;  ///< what mlc_llm writes as "active_vocab_size"
+    std::uint64_t in_file = 0;          ///< those that tokenizer.json knows, which is all that WebLLM and mlc_llm's runtime load
+};
+
+/// The vocabulary and the added tokens of tokenizer.json; and with them the special tokens that tokenizer_config.json names or the
+/// tokenizer's class brings along, to which transformers gives ids of their own (Qwen2's "<|endoftext|>" is the usual one, where a
+/// tokenizer.json lacks it). Nothing, if the vocabulary has a form that is not known.
+[[nodiscard]] inline std::optional<token_count> count_tokens(const tokenizer_sources& s) {
     const auto* model = detail::member(s.tokenizer, "model");
     const auto* vocabulary = model == nullptr ? nullptr : detail::member(*model, "vocab");
     if (vocabulary == nullptr || !vocabulary->is_structured()) return std::nullopt;
-    std::unordered_set<std::string_view> names;
+    std::unordered_set<std::string_view> in_file;
     if (vocabulary->is_object()) {
-        for (const auto& [token, id] : vocabulary->get_ref<const json::object_t&>()) names.insert(token);
+        for (const auto& [token, id] : vocabulary->get_ref<const json::object_t&>()) in_file.insert(token);
     } else {
         for (const auto& piece : *vocabulary) {  // Unigram: [token, score]
             if (!piece.is_array() || piece.empty() || !piece[0].is_string()) return std::nullopt;
-            names.insert(piece[0].get_ref<const std::string&>());
+            in_file.insert(piece[0].get_ref<const std::string&>());
         }
     }
+    auto names = in_file;
     const auto add = [&](const json& v) {
         if (const auto* text = detail::token_text(v); text != nullptr && !text->empty()) names.insert(*text);
     };
@@ -227,10 +234,15 @@ namespace detail {
         if (list == nullptr || !list->is_structured()) return;
         for (const auto& v : *list) add(v);
     };
+    if (const auto* listed = detail::member(s.tokenizer, "added_tokens"); listed != nullptr && listed->is_structured()) {
+        for (const auto& v : *listed) {
+            if (const auto* text = detail::token_text(v)) in_file.insert(*text);
+        }
+    }
     // A class of its own builds the tokenizer anew, with the added tokens of tokenizer_config.json where it lists any.
     const auto* own = detail::class_of(s);
     const auto* decoder = detail::member(s.settings, "added_tokens_decoder");
-    if (own == nullptr || decoder == nullptr) add_all(detail::member(s.tokenizer, "added_tokens"));
+    if (own == nullptr || decoder == nullptr) names = in_file;
     add_all(decoder);
     const json nothing;
     const json& map = decoder == nullptr ? s.special_tokens_map : nothing;
@@ -251,7 +263,7 @@ namespace detail {
             if (!name.empty() && !(s.settings.is_object() && s.settings.contains(name)) && !(map.is_object() && map.contains(name))) names.insert(token);
         }
     }
-    return names.size();
+    return token_count{names.size(), in_file.size()};
 }
 
 }  // namespace nibble::convert
