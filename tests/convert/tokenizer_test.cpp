@@ -84,6 +84,15 @@ TEST_CASE("tokens are counted as transformers does", "[tokenizer]") {
     CHECK(counted(llama, R"({"tokenizer_class":"NobodysTokenizer"})") == 2);
     CHECK(counted(R"({"model_type":"llama","tokenizer_class":"GPTNeoXTokenizerFast"})", "{}") == 4);
 
+    const auto stated_llama = [](std::string_view tokenizer) {
+        const json none;
+        const auto settings = parsed(R"({"tokenizer_class":"LlamaTokenizer"})");
+        return convert::count_tokens({parsed(tokenizer), settings, none, none, none})->by_transformers;
+    };
+    CHECK(stated_llama(R"({"model":{"vocab":{"a":0}}})") == 4);
+    CHECK(stated_llama(R"({"model":{"vocab":{"a":0}},"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"ByteLevel"}]}})") == 1);
+    CHECK(stated_llama(R"({"model":{"vocab":{"a":0}},"decoder":{"type":"Sequence","decoders":[{"type":"ByteLevel"},{"type":"ByteFallback"}]}})") == 1);
+
     const json none;
     const auto unigram = parsed(R"({"model":{"vocab":[["a",0.0],["b",-1.5]]}})");
     CHECK(convert::count_tokens({unigram, none, none, none, none})->by_transformers == 2);

@@ -171,6 +171,17 @@ struct tokenizer_sources {
 
 namespace detail {
 
+/// Whether a tokenizer.json splits or joins text by bytes anywhere.
+[[nodiscard]] inline bool has_byte_level(const json& tokenizer) {
+    for (const auto& [name, list] : {std::pair{"pre_tokenizer", "pretokenizers"}, std::pair{"decoder", "decoders"}}) {
+        const auto* part = member(tokenizer, name);
+        if (part == nullptr || !part->is_object()) continue;
+        const auto steps = steps_of(*part, name, list);
+        if (steps && std::any_of(steps->begin(), steps->end(), [](const json* step) { return *text_member(*step, "type") == "ByteLevel"; })) return true;
+    }
+    return false;
+}
+
 /// The class that transformers takes for a checkpoint; nothing: one without tokens of its own.
 [[nodiscard]] inline const tokenizer_class* class_of(const tokenizer_sources& s) {
     const auto* type = text_member(s.config, "model_type");
@@ -192,9 +203,7 @@ namespace detail {
     std::string_view name = *stated;
     if (name.ends_with("Fast")) name.remove_suffix(4);
     for (const auto& c : tokenizer_classes) {
-        if (c.name != name) continue;
-        const auto info = detect_tokenizer_info(s.tokenizer);
-        return name == "LlamaTokenizer" && info && info->token_postproc_method == "byte_level" ? nullptr : &c;
+        if (c.name == name) return name == "LlamaTokenizer" && has_byte_level(s.tokenizer) ? nullptr : &c;
     }
     return nullptr;
 }

@@ -108,7 +108,8 @@ public:
         if (v.is_number_unsigned()) return static_cast<long double>(v.get<std::uint64_t>());
         if (v.is_number_integer()) return static_cast<long double>(v.get<std::int64_t>());
         if (v.is_number_float()) return static_cast<long double>(v.get<double>());
-        problem(quoted(name) + " is " + shown(v) + ", a number is needed", "correct config.json");
+        if (v.is_boolean()) return v.get<bool>() ? 1 : 0;  // as in Python
+        problem(quoted(name) + " is " + shown(v) + ", a number is needed");
         return 0;
     }
 
@@ -170,7 +171,7 @@ public:
 
 private:
     [[nodiscard]] static bool is_zero(const json& v) { return (v.is_number() && v == 0) || (v.is_boolean() && !v.get<bool>()); }
-    [[nodiscard]] bool is_whole(std::string_view name) { return (*this)[name].is_number_integer(); }
+    [[nodiscard]] bool is_whole(std::string_view name) { return !(*this)[name].is_number_float(); }
 
     /// A number that was computed, as Python would hold it.
     [[nodiscard]] json made(long double x, bool whole) {
