@@ -51,6 +51,7 @@ COVERED_ELSEWHERE = [
     ("codec/fit.hpp", "codec/affine_test.cpp", "a fit is tested through the encoders that use it"),
     ("codec/plain.hpp", "codec/registry_test.cpp", "a cast is tested by number_test.cpp; that each type has its codec, by the registry"),
     ("model/*.hpp", "model/mappings_test.cpp", "rows of one table are tested by a loop over the table"),
+    ("model/chat_config.hpp", "convert/gen_config_test.cpp", "fields are tested by the configs that are made of them"),
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),

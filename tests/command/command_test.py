@@ -265,6 +265,42 @@ class Small(Command):
         self.assertEqual(contents(shares), contents(self.out))
 
 
+class GenConfig(Command):
+    def setUp(self):
+        super().setUp()
+        write_model(self.model, max_position_embeddings=512)
+
+    def gen_config(self, *arguments, template="LM"):
+        return run("gen-config", self.model, "-q", "q4f16_1", *(["--conv-template", template] if template else []), "-o", self.out, *arguments)
+
+    def test_done_is_0_and_the_config_is_there(self):
+        self.expect(self.gen_config("--context-window-size", "128", "--disaggregation", "false"), DONE,
+                    stdout="mlc-chat-config.json and 0 tokenizer files", stderr="")
+        with open(os.path.join(self.out, "mlc-chat-config.json")) as f:
+            config = json.load(f)
+        self.assertEqual([config["context_window_size"], config["prefill_chunk_size"]], [128, 128])
+        self.assertIs(config["model_config"]["disaggregation"], True)  # as for mlc_llm, any text is yes
+        self.assertEqual(os.listdir(self.out), ["mlc-chat-config.json"])
+        self.expect(self.gen_config("--attention-sink-size", "-1"), DONE, stderr="note: .* has no attention_sink_size: the option does nothing")
+        self.expect(self.gen_config("--quiet", "--disaggregation", ""), DONE, stdout="", stderr="")
+
+    def test_refused_is_1_and_nothing_is_written(self):
+        self.expect(self.gen_config(template=None), REFUSED, stdout="", stderr="--conv-template: LM, aya-23, chatml")
+        self.expect(self.gen_config("--pipeline-parallel-stages", "7"), REFUSED, stdout="", stderr="pipeline_parallel_stages")
+        self.expect(self.gen_config("--model-type", "mistral3"), REFUSED, stdout="", stderr="--model-type ministral3")
+        self.expect(self.gen_config("--context-window-size", "x"), USAGE, stdout="", stderr="context-window-size")
+        self.expect(run("gen-config", self.model, "-o", self.out), USAGE, stdout="", stderr="quantization")
+        self.beside("model")
+
+    def test_json_tells_the_config_or_the_problems(self):
+        done = json.loads(self.gen_config("--json").stdout)
+        self.assertIs(done["done"], True)
+        self.assertEqual([done["files"], done["config"]["quantization"]], [["mlc-chat-config.json"], "q4f16_1"])
+        refused = json.loads(self.gen_config("--json", template="nobody").stdout)
+        self.assertIs(refused["done"], False)
+        self.assertIn("nobody", refused["problems"][0]["rule"])
+
+
 class Interrupted(Command):
     """A checkpoint of 60 MB in about twenty shards, stopped at any moment."""
 

@@ -594,13 +594,13 @@ inline void check_chat_config(const shard::folder& f, error_list& problems, erro
         for (std::size_t i = 0; i < n && i < shown; ++i) report.problems.push_back(std::move(differences[i]));
     }
     if (const auto bits = f.manifest.bits_per_parameter; differences.empty() && std::fabs(bits - p.manifest.bits_per_parameter) > 1e-9 * bits) {
-        report.warnings.push_back({errc::mismatch,
-                                   "metadata: \"BitsPerParam\" is " + shard::detail::python_float(bits) + ", mlc_llm writes " +
-                                       shard::detail::python_float(p.manifest.bits_per_parameter) + " for this source",
-                                   f.index,
-                                   {},
-                                   {},
-                                   {}});
+        report.warnings.push_back(
+            {errc::mismatch,
+             "metadata: \"BitsPerParam\" is " + python_float(bits) + ", mlc_llm writes " + python_float(p.manifest.bits_per_parameter) + " for this source",
+             f.index,
+             {},
+             {},
+             {}});
     }
     if (options.exact && differences.empty()) {
         auto layout = p.manifest;

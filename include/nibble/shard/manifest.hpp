@@ -4,14 +4,13 @@
 // Packing order, JSON bytes and number formats are those of tvm.contrib.tvmjs.dump_tensor_cache.
 
 #include <array>
-#include <charconv>
-#include <cmath>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "nibble/core/json.hpp"
+#include "nibble/core/python_json.hpp"
 #include "nibble/core/tensor.hpp"
 
 namespace nibble::shard {
@@ -108,26 +107,6 @@ private:
     std::vector<shard_file> shards_;
 };
 
-namespace detail {
-
-/// A number as Python's repr prints a float: the shortest digits that read back, always with a point or an exponent.
-inline std::string python_float(double x) {
-    if (std::isnan(x)) return "NaN";
-    if (std::isinf(x)) return x < 0 ? "-Infinity" : "Infinity";
-    std::array<char, 400> text{};
-    const double size = std::fabs(x);
-    const bool plain = size == 0 || (size >= 1e-4 && size < 1e16);
-    const auto end = plain ? std::to_chars(text.data(), text.data() + text.size(), x, std::chars_format::fixed).ptr
-                           : std::to_chars(text.data(), text.data() + text.size(), x, std::chars_format::scientific).ptr;
-    std::string s(text.data(), end);
-    if (plain && s.find('.') == s.npos) s += ".0";
-    return s;
-}
-
-inline std::string quoted(std::string_view text) { return json(std::string(text)).dump(-1, ' ', true, json::error_handler_t::replace); }
-
-}  // namespace detail
-
 /// Whether tensor-cache-b16.json goes with the folder: where any record is float32.
 [[nodiscard]] inline bool has_f32(const manifest& m) {
     for (const auto& s : m.shards) {
@@ -142,20 +121,20 @@ inline std::string quoted(std::string_view text) { return json(std::string(text)
 /// as the bfloat16 that they are stored as.
 [[nodiscard]] inline std::string to_json(const manifest& m, bool b16 = false) {
     std::string out = "{\n    \"metadata\": {\n        \"ParamSize\": " + std::to_string(m.n_parameters) +
-                      ",\n        \"ParamBytes\": " + detail::python_float(m.parameter_bytes) +
-                      ",\n        \"BitsPerParam\": " + detail::python_float(m.bits_per_parameter) + "\n    },\n    \"records\": [";
+                      ",\n        \"ParamBytes\": " + python_float(m.parameter_bytes) + ",\n        \"BitsPerParam\": " + python_float(m.bits_per_parameter) +
+                      "\n    },\n    \"records\": [";
     bool first_shard = true;
     for (const auto& s : m.shards) {
         out += first_shard ? "\n" : ",\n";
         first_shard = false;
-        out += "        {\n            \"dataPath\": " + detail::quoted(s.path) +
+        out += "        {\n            \"dataPath\": " + python_string(s.path) +
                ",\n            \"format\": \"raw-shard\",\n            \"nbytes\": " + std::to_string(s.n_bytes) + ",\n            \"records\": [";
         bool first = true;
         for (const auto& r : s.records) {
             const bool as_b16 = b16 && r.type == encoding::f32;
             out += first ? "\n" : ",\n";
             first = false;
-            out += "                {\n                    \"name\": " + detail::quoted(r.name) + ",\n                    \"shape\": [";
+            out += "                {\n                    \"name\": " + python_string(r.name) + ",\n                    \"shape\": [";
             for (std::size_t d = 0; d < r.dims.rank(); ++d) out += (d == 0 ? "\n" : ",\n") + std::string(24, ' ') + std::to_string(r.dims[d]);
             out += (r.dims.rank() == 0 ? "]" : "\n                    ]");
             out += ",\n                    \"dtype\": \"" + std::string(as_b16 ? "bfloat16" : dtype_text(r.type)) + "\",\n                    \"format\": \"" +
