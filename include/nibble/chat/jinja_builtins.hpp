@@ -168,7 +168,7 @@ public:
             to += ']';
         } else if (const auto* m = v.dict()) {
             auto items = m->items;
-            if (style.sorted) std::sort(items.begin(), items.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+            if (style.sorted) std::sort(items.begin(), items.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
             to += '{';
             for (std::size_t k = 0; k < items.size() && !state_.failure; ++k) {
                 between(k);

@@ -53,7 +53,8 @@ inline jinja_value jinja_builtins::choose(const std::string& name, const jinja_v
         rest.positional.assign(a.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1, a.positional.end());
     }
     jinja_list chosen;
-    for (const auto& item : *items(v)) {
+    const auto all = items(v);
+    for (const auto& item : *all) {
         if (!state_.step()) break;
         const auto subject = by_attribute ? get(item, a.positional[0]) : item;
         if ((test_name.empty() ? subject.truth() : test(test_name, subject, rest)) == wanted) chosen.push_back(item);
@@ -63,10 +64,11 @@ inline jinja_value jinja_builtins::choose(const std::string& name, const jinja_v
 
 inline jinja_value jinja_builtins::map(const jinja_value& v, const jinja_arguments& a) {
     jinja_list mapped;
+    const auto all = items(v);
     if (!a.named.empty()) {
-        const auto [attribute, fallback] = bind<2>("the filter 'map'", {{}, a.named}, {"attribute", "default"});
-        if (!attribute || !a.positional.empty()) return state_.unsupported("the filter 'map' with these arguments");
-        for (const auto& item : *items(v)) {
+        const auto [attribute, fallback] = bind<2>("the filter 'map'", a, {"attribute", "default"});
+        if (!a.positional.empty() || !attribute) return state_.unsupported("the filter 'map' with these arguments");
+        for (const auto& item : *all) {
             if (!state_.step()) break;
             auto got = get(item, *attribute);
             mapped.push_back(got.undefined() && fallback ? *fallback : std::move(got));
@@ -76,7 +78,7 @@ inline jinja_value jinja_builtins::map(const jinja_value& v, const jinja_argumen
     if (a.positional.empty() || !a.positional[0].string()) return state_.fail(errc::refused, "the filter 'map' needs the name of a filter, or attribute=");
     const jinja_arguments rest{{a.positional.begin() + 1, a.positional.end()}, {}};
     if (*a.positional[0].string() == "map") return state_.unsupported("the filter 'map' inside itself");
-    for (const auto& item : *items(v)) {
+    for (const auto& item : *all) {
         if (!state_.step()) break;
         mapped.push_back(filter(*a.positional[0].string(), item, rest));
     }
@@ -174,7 +176,6 @@ inline jinja_value jinja_builtins::indent(const jinja_value& v, const jinja_argu
         state_.charge(end - at + space.size());
         at = end + 1;
     }
-    if (s.size() >= 2 && s[s.size() - 2] == '\n' && blanks) return to;
     return to;
 }
 
@@ -231,9 +232,10 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
     }
     if (name == "join") {
         const auto [separator, attribute] = bind<2>(what, a, {"d", "attribute"});
+        const auto all = items(v);
         std::string to;
         bool begin = true;
-        for (const auto& item : *items(v)) {
+        for (const auto& item : *all) {
             if (!state_.step()) break;
             if (!std::exchange(begin, false) && separator) to += text(*separator);
             to += text(attribute ? get(item, *attribute) : item);
@@ -266,20 +268,23 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
         }
         return state_.make(std::move(pairs));
     }
-    if (name == "sort" || name == "unique") {
+    if (name == "sort") {
         none();
         jinja_list all;
-        for (const auto& item : *items(v)) {
+        const auto given = items(v);
+        for (const auto& item : *given) {
             if (!item.string() && !item.number()) return state_.unsupported(what + " of " + described(item));
-            if (name == "sort" || std::none_of(all.begin(), all.end(), [&](const auto& other) { return equal(item, other); })) all.push_back(item);
+            all.push_back(item);
         }
-        for (const auto& s : all) {  // both ignore case
-            if (s.string()) (void)cased(*s.string(), "lower");
-        }
-        if (name == "unique") return state_.unsupported(what);
-        std::stable_sort(all.begin(), all.end(), [&](const auto& x, const auto& y) {
-            return x.string() && y.string() ? cased(*x.string(), "lower") < cased(*y.string(), "lower") : order(x, y) < 0;
+        if (!std::all_of(all.begin(), all.end(), [&](const auto& x) { return (x.string() == nullptr) == (all[0].string() == nullptr); }))
+            return state_.fail(errc::refused, what + " of strings and numbers together");
+        std::vector<std::pair<std::string, jinja_value>> keyed;  // strings regardless of case
+        for (auto& x : all) keyed.emplace_back(x.string() ? cased(*x.string(), "lower") : "", std::move(x));
+        std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) {
+            return x.second.string() ? x.first < y.first : x.second.real() < y.second.real();
         });
+        all.clear();
+        for (auto& [k, x] : keyed) all.push_back(std::move(x));
         return state_.make(std::move(all));
     }
     if (name == "int" || name == "float") {
@@ -542,9 +547,10 @@ inline jinja_value jinja_builtins::string_method(const jinja_value& object, cons
     if (name == "join") {
         const auto [list] = bind<1>(what, a, {"iterable"});
         if (!list) return state_.fail(errc::refused, what + " needs a list");
+        const auto all = items(*list);
         std::string to;
         bool begin = true;
-        for (const auto& item : *items(*list)) {
+        for (const auto& item : *all) {
             if (!std::exchange(begin, false)) to += s;
             to += text_of(&item);
             if (!state_.charge(s.size() + sizeof(jinja_value)) || !state_.charge(item.string() ? item.string()->size() : 0)) break;
