@@ -183,11 +183,13 @@ public:
             const auto ours = prompt(t, p, false);
             c.likeness += likeness(theirs, ours);
             if (theirs == ours) continue;
+            const auto bare = prompt(t, p, true);
             if (!p.has_system()) {
                 c.default_equal = false;
-                if (takes_system_ && (theirs == prompt(t, p, true) || theirs == empty_system(t, p))) continue;
+                if (takes_system_ && (theirs == bare || theirs == empty_system(t, p))) continue;
             }
-            if (c.equal) c.difference = difference(p, theirs, ours, t.name);
+            const bool closer = !p.has_system() && takes_system_ && likeness(theirs, bare) > likeness(theirs, ours);
+            if (c.equal) c.difference = difference(p, theirs, closer ? bare : ours, t.name);
             c.equal = false;
         }
         if (!c.equal) return c;

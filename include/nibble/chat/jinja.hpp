@@ -224,6 +224,7 @@ private:
     }
 
     [[nodiscard]] jinja_value arithmetic(const std::string& op, const jinja_value& a, const jinja_value& b) {
+        if (a.markup || b.markup) return state_.unsupported("'" + op + "' with text marked as safe");
         if (op == "~") {
             auto s = builtins_.text(a);
             s += builtins_.text(b);

@@ -53,7 +53,7 @@ inline jinja_value jinja_builtins::choose(const std::string& name, const jinja_v
         rest.positional.assign(a.positional.begin() + static_cast<std::ptrdiff_t>(skip) + 1, a.positional.end());
     }
     jinja_list chosen;
-    const auto all = items(v);
+    const auto all = items(v.truth() ? v : jinja_list());  // none has no items here
     for (const auto& item : *all) {
         if (!state_.step()) break;
         const auto subject = by_attribute ? get(item, a.positional[0]) : item;
@@ -64,7 +64,7 @@ inline jinja_value jinja_builtins::choose(const std::string& name, const jinja_v
 
 inline jinja_value jinja_builtins::map(const jinja_value& v, const jinja_arguments& a) {
     jinja_list mapped;
-    const auto all = items(v);
+    const auto all = items(v.truth() ? v : jinja_list());
     if (!a.named.empty()) {
         const auto [attribute, fallback] = bind<2>("the filter 'map'", a, {"attribute", "default"});
         if (!a.positional.empty() || !attribute) return state_.unsupported("the filter 'map' with these arguments");
@@ -191,7 +191,12 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
             return strip(s);
         }
         none();
-        if (name == "string" || name == "safe") return s;
+        if (name == "string") return s;
+        if (name == "safe") {
+            jinja_value marked(std::move(s));
+            marked.markup = true;
+            return marked;
+        }
         return cased(s, name);
     }
     if (name == "tojson") return tojson(v, a);
@@ -268,24 +273,34 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
         }
         return state_.make(std::move(pairs));
     }
-    if (name == "sort") {
-        none();
-        jinja_list all;
+    if (name == "sort" || name == "min" || name == "max") {
+        const auto [reverse, cased_too, attribute] = bind<3>(what, a, {"reverse", "case_sensitive", "attribute"});
+        if (name != "sort" && (reverse || cased_too || attribute)) return state_.unsupported(what + " with arguments");
+        struct keyed {
+            std::string text;
+            double number;
+            jinja_value item;
+        };
+        std::vector<keyed> all;
         const auto given = items(v);
         for (const auto& item : *given) {
-            if (!item.string() && !item.number()) return state_.unsupported(what + " of " + described(item));
-            all.push_back(item);
+            if (!state_.step()) return {};
+            const auto key = attribute ? get(item, *attribute) : item;
+            if (!key.string() && !key.number()) return state_.unsupported(what + " by " + described(key));
+            if (!all.empty() && (key.string() == nullptr) != all[0].text.empty()) return state_.fail(errc::refused, what + " of strings and numbers together");
+            const bool exact = cased_too && cased_too->truth();
+            all.push_back({key.string() ? "s" + (exact ? *key.string() : cased(*key.string(), "lower")) : "", key.real(), item});  // a letter, so that no text is empty
         }
-        if (!std::all_of(all.begin(), all.end(), [&](const auto& x) { return (x.string() == nullptr) == (all[0].string() == nullptr); }))
-            return state_.fail(errc::refused, what + " of strings and numbers together");
-        std::vector<std::pair<std::string, jinja_value>> keyed;  // strings regardless of case
-        for (auto& x : all) keyed.emplace_back(x.string() ? cased(*x.string(), "lower") : "", std::move(x));
-        std::stable_sort(keyed.begin(), keyed.end(), [&](const auto& x, const auto& y) {
-            return x.second.string() ? x.first < y.first : x.second.real() < y.second.real();
-        });
-        all.clear();
-        for (auto& [k, x] : keyed) all.push_back(std::move(x));
-        return state_.make(std::move(all));
+        const auto less = [](const keyed& x, const keyed& y) { return x.text != y.text ? x.text < y.text : x.number < y.number; };
+        const bool down = reverse && reverse->truth();
+        if (name != "sort") {
+            if (all.empty()) return jinja_undefined{"the " + name + " of nothing"};
+            return (name == "min" ? std::min_element(all.begin(), all.end(), less) : std::max_element(all.begin(), all.end(), less))->item;
+        }
+        std::stable_sort(all.begin(), all.end(), [&](const auto& x, const auto& y) { return down ? less(y, x) : less(x, y); });
+        jinja_list sorted;
+        for (auto& k : all) sorted.push_back(std::move(k.item));
+        return state_.make(std::move(sorted));
     }
     if (name == "int" || name == "float") {
         const auto [fallback] = bind<1>(what, a, {"default"});
@@ -543,6 +558,28 @@ inline jinja_value jinja_builtins::string_method(const jinja_value& object, cons
         std::int64_t n = 0;
         for (auto at = s.find(t); at != s.npos; at = s.find(t, at + t.size())) ++n;
         return n;
+    }
+    if (name == "format") {  // {} and {0} alone
+        std::string to;
+        std::size_t next = 0;
+        for (std::size_t i = 0; i < s.size() && state_.charge(1); ++i) {
+            if ((s[i] == '{' || s[i] == '}') && i + 1 < s.size() && s[i + 1] == s[i]) {
+                to += s[i++];
+            } else if (s[i] == '{' || s[i] == '}') {
+                const auto close = s.find('}', i);
+                std::size_t at = next;
+                const auto field = std::string_view(s).substr(i + 1, close == s.npos ? 0 : close - i - 1);
+                const auto end = std::from_chars(field.data(), field.data() + field.size(), at);
+                if (s[i] == '}' || close == s.npos || end.ptr != field.data() + field.size()) return state_.unsupported(what + " with anything but {} and {0}");
+                if (field.empty()) ++next;
+                if (at >= a.positional.size() || !a.named.empty()) return state_.fail(errc::refused, what + " lacks an argument");
+                to += text(a.positional[at]);
+                i = close;
+            } else {
+                to += s[i];
+            }
+        }
+        return to;
     }
     if (name == "join") {
         const auto [list] = bind<1>(what, a, {"iterable"});

@@ -61,6 +61,7 @@ struct jinja_value {
     std::variant<jinja_undefined, jinja_none, bool, std::int64_t, double, string_ptr, list_ptr, dict_ptr, jinja_namespace, jinja_loop, jinja_macro, jinja_function>
         is;
     bool tuple = false;       // prints with parentheses
+    bool markup = false;      // made by the filter safe: joined with other text, Jinja2 would escape that
     std::uint16_t depth = 0;  // levels of containers in it
 
     jinja_value() = default;
