@@ -5,7 +5,10 @@
 #include "nibble/chat/jinja.hpp"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t n) {
-    static const nibble::json variables{{"messages", {{{"role", "system"}, {"content", " s "}}, {{"role", "user"}, {"content", "h\u00e9 <think>x</think>"}}, {{"role", "assistant"}, {"content", nullptr}}}},
+    static const nibble::json variables{{"messages",
+                                         {{{"role", "system"}, {"content", " s "}},
+                                          {{"role", "user"}, {"content", "h\u00e9 <think>x</think>"}},
+                                          {{"role", "assistant"}, {"content", nullptr}}}},
                                         {"add_generation_prompt", true},
                                         {"bos_token", "<s>"},
                                         {"tools", {{{"name", "f"}, {"n", 1.5}, {"deep", {1, -2, true}}}}}};

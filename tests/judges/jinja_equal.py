@@ -140,7 +140,7 @@ next
 ----
 {{ strftime_now('%d %b %Y %H:%M:%S %A %j %p %-d %%') }}
 ----
-{{ [3, 1, 2] | min }} {{ ['b', 'A'] | max }} {{ [{'t': 'b'}, {'t': 'A'}] | sort(attribute='t') }} {{ ['b', 'C', 'a'] | sort(reverse=true) }} {{ none | selectattr('a') | list }} {{ 'a{}b{}{{}}'.format(1, 'x') }} {{ '{1}{0}'.format('a', 'b') }} {{ '<' | safe }} {{ [] | min }}
+{{ [3, 1, 2] | min }} {{ ['b', 'A'] | max }} {{ [{'t': 'b'}, {'t': 'A'}] | sort(attribute='t') }} {{ ['b', 'C', 'a'] | sort(reverse=true) }} {{ none | selectattr('a') | list }} {{ 'a{}b{}{{}}'.format(1, 'x') }} {{ '{1}{0}'.format('a', 'b') }} {{ '<' | safe }} {{ '<' | safe + '<&\'">' }} {{ '<' + ('>' | safe) }} {{ '<' | safe ~ '>' }} {{ [] | min }}
 ----
 {% if messages[0].role == 'system' -%} sys {%- elif messages[0]['role'] == 'user' -%} usr {%- else -%} other {%- endif %}!
 ----

@@ -19,10 +19,10 @@ namespace nibble::chat {
 
 /// Facts that lie outside the tokenizer's configuration. All may be absent.
 struct checkpoint_facts {
-    std::string model_type;                       ///< of config.json
-    std::vector<std::int64_t> eos_token_ids;      ///< of generation_config.json, else config.json
-    std::optional<std::int64_t> bos_token_id;     ///< of config.json
-    std::optional<std::string> chat_template;     ///< of chat_template.jinja or chat_template.json, which go before tokenizer_config.json's
+    std::string model_type;                    ///< of config.json
+    std::vector<std::int64_t> eos_token_ids;   ///< of generation_config.json, else config.json
+    std::optional<std::int64_t> bos_token_id;  ///< of config.json
+    std::optional<std::string> chat_template;  ///< of chat_template.jinja or chat_template.json, which go before tokenizer_config.json's
 };
 
 /// A checkpoint's chat_template, ready to render.
@@ -59,7 +59,8 @@ public:
     }
 
     /// What transformers' apply_chat_template gives, as text. Without `now`, strftime_now is undefined.
-    [[nodiscard]] result<std::string> render(const conversation& messages, bool add_generation_prompt = true, const std::optional<std::tm>& now = std::nullopt) const {
+    [[nodiscard]] result<std::string> render(const conversation& messages, bool add_generation_prompt = true,
+                                             const std::optional<std::tm>& now = std::nullopt) const {
         json variables = json::object();
         for (const auto& [name, text] : special_tokens_) variables[name] = text;
         json list = json::array();
@@ -118,7 +119,8 @@ private:
             std::int64_t number = 0;
             const auto end = std::from_chars(id.data(), id.data() + id.size(), number);
             const bool read = end.ec == std::errc() && end.ptr == id.data() + id.size();
-            if (read && token.is_object() && token.contains("content") && token["content"].is_string()) added_tokens_[number] = token["content"].get<std::string>();
+            if (read && token.is_object() && token.contains("content") && token["content"].is_string())
+                added_tokens_[number] = token["content"].get<std::string>();
         }
     }
 
@@ -166,7 +168,8 @@ struct checkpoint_files {
 [[nodiscard]] inline result<checkpoint_files> read_checkpoint_files(const std::filesystem::path& folder) {
     checkpoint_files files;
     std::error_code unused;
-    if (!std::filesystem::is_directory(folder, unused)) return fail(error{errc::missing, "is no folder", folder.string(), {}, {}, "give the folder of a Hugging Face checkpoint"});
+    if (!std::filesystem::is_directory(folder, unused))
+        return fail(error{errc::missing, "is no folder", folder.string(), {}, {}, "give the folder of a Hugging Face checkpoint"});
     auto tokenizer = detail::read_object(folder / "tokenizer_config.json");
     if (!tokenizer) return pass(tokenizer);
     files.tokenizer_config = tokenizer->is_object() ? std::move(*tokenizer) : json::object();
@@ -174,7 +177,8 @@ struct checkpoint_files {
     if (!config) return pass(config);
     auto generation = detail::read_object(folder / "generation_config.json");
     if (!generation) return pass(generation);
-    if (config->is_object() && config->contains("model_type") && (*config)["model_type"].is_string()) files.facts.model_type = (*config)["model_type"].get<std::string>();
+    if (config->is_object() && config->contains("model_type") && (*config)["model_type"].is_string())
+        files.facts.model_type = (*config)["model_type"].get<std::string>();
     files.facts.eos_token_ids = detail::token_ids(*generation, "eos_token_id");
     if (files.facts.eos_token_ids.empty()) files.facts.eos_token_ids = detail::token_ids(*config, "eos_token_id");
     if (const auto bos = detail::token_ids(*config, "bos_token_id"); !bos.empty()) files.facts.bos_token_id = bos[0];

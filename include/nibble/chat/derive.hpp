@@ -24,11 +24,13 @@ namespace nibble::chat::detail {
 inline constexpr std::string_view neutral_system_message = "You are a helpful assistant.";
 
 /// Fills the system part. `before` is what stands before the first question where there is no system message. Returns a problem, or nothing.
-inline std::string detector::derive_system(model::conversation_template& t, std::vector<std::string>& notes, std::string_view before, std::string_view user_head) const {
+inline std::string detector::derive_system(model::conversation_template& t, std::vector<std::string>& notes, std::string_view before,
+                                           std::string_view user_head) const {
     const auto fixed = before.substr(0, before.size() - user_head.size());
     if (!takes_system_) {
         t.system_message = std::string(fixed);
-        notes.push_back("the checkpoint's chat_template refuses system messages (" + probes_[3].refusal + "); this template would put them before the first question as they are");
+        notes.push_back("the checkpoint's chat_template refuses system messages (" + probes_[3].refusal +
+                        "); this template would put them before the first question as they are");
         return {};
     }
     const auto rendered = without_bos(*probes_[3].rendered);
@@ -53,7 +55,8 @@ inline std::string detector::derive_system(model::conversation_template& t, std:
         t.system_message.clear();
     } else if (plain.empty()) {
         t.system_message = std::string(neutral_system_message);
-        notes.push_back("without a system message the checkpoint renders no system part, which a conversation template cannot say: " + shown(neutral_system_message) + " is put there");
+        notes.push_back("without a system message the checkpoint renders no system part, which a conversation template cannot say: " +
+                        shown(neutral_system_message) + " is put there");
     } else {
         return "without a system message it writes " + shown(plain) + ", which has not the form that it gives to system messages";
     }
@@ -76,7 +79,8 @@ inline void detector::derive_tokens(model::conversation_template& t, std::vector
         }
         if (!eos.empty()) t.stop_str.push_back(eos);
     }
-    if (t.stop_token_ids.empty() && t.stop_str.empty()) notes.push_back("neither a text nor a token is known that ends an answer: add stop_str or stop_token_ids");
+    if (t.stop_token_ids.empty() && t.stop_str.empty())
+        notes.push_back("neither a text nor a token is known that ends an answer: add stop_str or stop_token_ids");
     if (!starts_with_bos_) return;
     if (const auto id = checkpoint_.bos_id())
         t.system_prefix_token_ids = model::conversation_template::token_ids{*id};
@@ -90,7 +94,9 @@ inline std::string detector::derive_into(model::conversation_template& t, std::v
     const auto parts = around(rendered, p.messages);
     if (parts.empty()) return "on " + p.name + " a message's text is changed or left out";
     const auto before = parts[0], to_answer = parts[1], to_question = parts[2], ending = parts[5];
-    if (parts[3] != to_answer || parts[4] != to_question) return "what it writes between messages changes from turn to turn: " + shown(to_answer) + " and then " + shown(parts[3]) + ", " + shown(to_question) + " and then " + shown(parts[4]);
+    if (parts[3] != to_answer || parts[4] != to_question)
+        return "what it writes between messages changes from turn to turn: " + shown(to_answer) + " and then " + shown(parts[3]) + ", " + shown(to_question) +
+               " and then " + shown(parts[4]);
 
     // Where the separator after an answer ends and the user's role begins: any place will do, if only the role also ends `before`. What
     // reads well is a role that stands alone at the beginning, else one that begins with the last bracket that both turns share.
@@ -138,7 +144,8 @@ inline std::string detector::derive_into(model::conversation_template& t, std::v
     derive_tokens(t, notes, after_answer);
     for (const auto* part : {&t.roles.user, &t.roles.assistant, &t.role_content_sep, &t.role_empty_sep, &t.system_message, &t.seps.front(), &t.seps.back()}) {
         for (const auto placeholder : {"{system_message}", "{user_message}", "{assistant_message}", "{tool_message}", "{function_string}"}) {
-            if (part->find(placeholder) != part->npos) return "it writes " + std::string(placeholder) + ", which stands for something else in a conversation template";
+            if (part->find(placeholder) != part->npos)
+                return "it writes " + std::string(placeholder) + ", which stands for something else in a conversation template";
         }
     }
     return {};

@@ -10,8 +10,8 @@
 // - White space around texts, which many chat templates trim and no conversation template can: a note. Reasoning left out of earlier
 //   answers: a note too, where no matching template does it.
 // Templates that render alike are told apart in this order: the same default system message; reasoning treated alike; stop tokens
-// that are the checkpoint's; the model type; the same BOS; at last the order of model/conv_templates.hpp, so that LM stands for
-// codellama_completion, gpt2 and gpt_bigcode, chatml for its family, gemma3_instruction for gemma_instruction, and so on.
+// that are the checkpoint's; the model type; the same BOS; at last the order of model/conv_templates.hpp, so that gpt2 stands for
+// gpt_bigcode, LM (with BOS) for codellama_completion, chatml for its family, gemma3_instruction for gemma_instruction, and so on.
 
 #include <algorithm>
 #include <array>
@@ -24,24 +24,34 @@ namespace nibble::chat {
 /// What detect_template found out.
 struct detection {
     bool matched = false;
-    std::string name;                                       ///< the template that matches, else the nearest one
-    std::vector<std::string> notes;                         ///< about the match
-    std::string difference;                                 ///< no match: the first difference from the nearest, in words
-    std::optional<model::conversation_template> custom;     ///< derived from the checkpoint and proved on all probes; made whether or not one matches
-    std::vector<std::string> custom_notes;                  ///< about `custom`
-    std::string custom_problem;                             ///< why there is no `custom`
+    std::string name;                                    ///< the template that matches, else the nearest one
+    std::vector<std::string> notes;                      ///< about the match
+    std::string difference;                              ///< no match: the first difference from the nearest, in words
+    std::optional<model::conversation_template> custom;  ///< derived from the checkpoint and proved on all probes; made whether or not one matches
+    std::vector<std::string> custom_notes;               ///< about `custom`
+    std::string custom_problem;                          ///< why there is no `custom`
 
     /// The registered template that matches. Error: mismatch, with the difference and what to do.
     [[nodiscard]] result<const model::conversation_template*> match() const {
         if (matched) return model::find_conversation_template(name);
         std::string remedy = "--conv-template " + name + " takes the nearest one as it is";
         if (custom) remedy = "--conv-template custom writes a template derived from the checkpoint, and " + remedy;
-        return fail(error{errc::mismatch, "no conversation template renders as the checkpoint's chat_template; the nearest is '" + name + "': " + difference, {}, {}, {}, remedy});
+        return fail(error{errc::mismatch,
+                          "no conversation template renders as the checkpoint's chat_template; the nearest is '" + name + "': " + difference,
+                          {},
+                          {},
+                          {},
+                          remedy});
     }
     /// The derived template. Error: unsupported, with what cannot be said.
     [[nodiscard]] result<model::conversation_template> derived() const {
         if (custom) return *custom;
-        return fail(error{errc::unsupported, "no conversation template can be derived from the checkpoint's chat_template: " + custom_problem, {}, {}, {}, "name a conversation template with --conv-template"});
+        return fail(error{errc::unsupported,
+                          "no conversation template can be derived from the checkpoint's chat_template: " + custom_problem,
+                          {},
+                          {},
+                          {},
+                          "name a conversation template with --conv-template"});
     }
 };
 
@@ -85,7 +95,8 @@ struct probe {
 };
 
 // The texts of the first probes begin and end with characters that no template puts there, so that places can be found again.
-inline constexpr std::string_view probe_system = "Zyx system: be \"brief\" & exact Xyz", probe_users[] = {"Qab first question?\nIt's {{ x }} <b> Baq", "Qcd second, \u00e9\u4f60 Dcq", "Qef third Feq"},
+inline constexpr std::string_view probe_system = "Zyx system: be \"brief\" & exact Xyz",
+                                  probe_users[] = {"Qab first question?\nIt's {{ x }} <b> Baq", "Qcd second, \u00e9\u4f60 Dcq", "Qef third Feq"},
                                   probe_answers[] = {"Agh one\n\n- two {% y %} Hga", "Aij other \\n Jia"};
 
 [[nodiscard]] inline std::vector<probe> probes() {
@@ -197,7 +208,8 @@ public:
         const auto& think = probes_[reasoning_probe];
         if (think.rendered) {
             const auto theirs = without_head(*think.rendered, t);
-            c.reasoning_equal = theirs == prompt(t, think, false) || (!c.default_equal && (theirs == prompt(t, think, true) || theirs == empty_system(t, think)));
+            c.reasoning_equal =
+                theirs == prompt(t, think, false) || (!c.default_equal && (theirs == prompt(t, think, true) || theirs == empty_system(t, think)));
         }
         return c;
     }
@@ -281,8 +293,8 @@ private:
         auto from = at - std::min<std::size_t>(at, 40);
         while (from < at && utf8_is_tail(theirs[from])) ++from;
         const auto rest = [&](std::string_view text) { return text.size() == at ? std::string("nothing more") : shown(text.substr(at)); };
-        return "on " + p.name + ", " + (at == 0 ? std::string("at the beginning") : "after " + shown(theirs.substr(from, at - from))) + ", the checkpoint writes " + rest(theirs) + " and '" + name +
-               "' writes " + rest(ours);
+        return "on " + p.name + ", " + (at == 0 ? std::string("at the beginning") : "after " + shown(theirs.substr(from, at - from))) +
+               ", the checkpoint writes " + rest(theirs) + " and '" + name + "' writes " + rest(ours);
     }
 
     // --- Between templates that render alike
@@ -290,7 +302,8 @@ private:
     /// 3: all the checkpoint's ids are among the template's; 2: some are; 1: nothing is known; 0: none is.
     [[nodiscard]] int stop_fit(const model::conversation_template& t) const {
         const auto ids = checkpoint_.eos_ids();
-        const auto known = std::count_if(ids.begin(), ids.end(), [&](auto id) { return std::find(t.stop_token_ids.begin(), t.stop_token_ids.end(), id) != t.stop_token_ids.end(); });
+        const auto known = std::count_if(ids.begin(), ids.end(),
+                                         [&](auto id) { return std::find(t.stop_token_ids.begin(), t.stop_token_ids.end(), id) != t.stop_token_ids.end(); });
         return ids.empty() ? 1 : known == 0 ? 0 : static_cast<std::size_t>(known) == ids.size() ? 3 : 2;
     }
     [[nodiscard]] bool type_fits(const comparison& c) const {
@@ -301,13 +314,17 @@ private:
         }
         return false;
     }
-    [[nodiscard]] bool adds_bos(const model::conversation_template& t) const { return t.system_prefix_token_ids || (!bos_.empty() && system_text(t, "").starts_with(bos_)); }
+    [[nodiscard]] bool adds_bos(const model::conversation_template& t) const {
+        return t.system_prefix_token_ids || (!bos_.empty() && system_text(t, "").starts_with(bos_));
+    }
     [[nodiscard]] bool bos_fits(const model::conversation_template& t) const {
         if (adds_bos(t) != starts_with_bos_) return false;
         const auto id = checkpoint_.bos_id();
         return !t.system_prefix_token_ids || !id || t.system_prefix_token_ids->front() == *id;
     }
-    [[nodiscard]] std::array<int, 5> rank(const comparison& c) const { return {c.default_equal, c.reasoning_equal, stop_fit(*c.t), type_fits(c), bos_fits(*c.t)}; }
+    [[nodiscard]] std::array<int, 5> rank(const comparison& c) const {
+        return {c.default_equal, c.reasoning_equal, stop_fit(*c.t), type_fits(c), bos_fits(*c.t)};
+    }
 
     [[nodiscard]] std::vector<std::string> notes(const comparison& c) const {
         std::vector<std::string> all;
@@ -321,14 +338,16 @@ private:
             all.push_back("the checkpoint trims white space around texts (" + roles + "), and mlc_llm does not");
         }
         if (!c.reasoning_equal)
-            all.push_back("the checkpoint treats <think>...</think> of earlier answers in its own way, and '" + t.name + "' " + (t.strip_reasoning_in_history ? "leaves it out" : "keeps it"));
+            all.push_back("the checkpoint treats <think>...</think> of earlier answers in its own way, and '" + t.name + "' " +
+                          (t.strip_reasoning_in_history ? "leaves it out" : "keeps it"));
         const auto id = checkpoint_.bos_id();
         if (starts_with_bos_ && !adds_bos(t))
             all.push_back("the checkpoint's prompts begin with " + shown(bos_) + ", and those of '" + t.name + "' do not");
         else if (!starts_with_bos_ && adds_bos(t))
             all.push_back("'" + t.name + "' puts BOS before the prompt, and the checkpoint's chat_template does not");
         else if (starts_with_bos_ && t.system_prefix_token_ids && id && t.system_prefix_token_ids->front() != *id)
-            all.push_back("'" + t.name + "' puts token " + std::to_string(t.system_prefix_token_ids->front()) + " before the prompt, but the checkpoint's BOS is " + std::to_string(*id));
+            all.push_back("'" + t.name + "' puts token " + std::to_string(t.system_prefix_token_ids->front()) +
+                          " before the prompt, but the checkpoint's BOS is " + std::to_string(*id));
         if (stop_fit(t) == 0) {
             std::string ids;
             for (const auto eos : checkpoint_.eos_ids()) ids += (ids.empty() ? "" : ", ") + std::to_string(eos);
@@ -341,7 +360,8 @@ private:
 
     void derive(detection& d) const;
     [[nodiscard]] std::string derive_into(model::conversation_template& t, std::vector<std::string>& notes) const;
-    [[nodiscard]] std::string derive_system(model::conversation_template& t, std::vector<std::string>& notes, std::string_view before, std::string_view user_head) const;
+    [[nodiscard]] std::string derive_system(model::conversation_template& t, std::vector<std::string>& notes, std::string_view before,
+                                            std::string_view user_head) const;
     void derive_tokens(model::conversation_template& t, std::vector<std::string>& notes, std::string_view turn_end) const;
 
     const checkpoint_template& checkpoint_;

@@ -19,7 +19,8 @@ public:
         if (now) define("strftime_now", jinja_function{"strftime_now"});
     }
     void define(const std::string& name, jinja_value v) {
-        if (v.depth > jinja_value_depth) state_.fail(errc::refused, "the variable '" + name + "' is nested deeper than " + std::to_string(jinja_value_depth) + " levels");
+        if (v.depth > jinja_value_depth)
+            state_.fail(errc::refused, "the variable '" + name + "' is nested deeper than " + std::to_string(jinja_value_depth) + " levels");
         frames_.back()[name] = std::move(v);
     }
     [[nodiscard]] result<std::string> run(const jinja_node& root) {
@@ -44,7 +45,8 @@ private:
     void emit(std::string_view text) {
         if (!state_.charge(text.size())) return;
         out_ += text;
-        if (out_.size() > state_.limits.output_bytes) state_.fail(errc::refused, "the rendered text is longer than " + std::to_string(state_.limits.output_bytes) + " bytes");
+        if (out_.size() > state_.limits.output_bytes)
+            state_.fail(errc::refused, "the rendered text is longer than " + std::to_string(state_.limits.output_bytes) + " bytes");
     }
 
     /// What a block of statements prints.
@@ -65,13 +67,16 @@ private:
                     if (const auto f = execute(*child); f != flow::on || state_.failure) return f;
                 }
                 return flow::on;
-            case type::text: emit(n.s); return flow::on;
+            case type::text:
+                emit(n.s);
+                return flow::on;
             case type::output: {
                 const auto v = evaluate(*n.children[0]);
                 emit(v.string() ? std::string_view(*v.string()) : std::string_view(builtins_.text(v)));
                 return flow::on;
             }
-            case type::for_loop: return loop(n);
+            case type::for_loop:
+                return loop(n);
             case type::if_chain: {
                 std::size_t i = 0;
                 for (; i + 1 < n.children.size(); i += 2) {
@@ -80,7 +85,9 @@ private:
                 }
                 return i < n.children.size() ? execute(*n.children[i]) : flow::on;
             }
-            case type::set: assign(n, evaluate(*n.children[0])); return flow::on;
+            case type::set:
+                assign(n, evaluate(*n.children[0]));
+                return flow::on;
             case type::set_block: {
                 jinja_value v = captured(*n.children[0]);
                 frames_.back()[n.names[0]] = n.children[1] ? filtered(*n.children[1], std::move(v)) : std::move(v);
@@ -91,10 +98,16 @@ private:
                 emit(builtins_.text(v));
                 return flow::on;
             }
-            case type::macro: frames_.back()[n.s] = jinja_macro{&n}; return flow::on;
-            case type::stop: return flow::stop;
-            case type::next: return flow::next;
-            default: state_.fail(errc::malformed, "an expression stands where a statement is expected"); return flow::stop;
+            case type::macro:
+                frames_.back()[n.s] = jinja_macro{&n};
+                return flow::on;
+            case type::stop:
+                return flow::stop;
+            case type::next:
+                return flow::next;
+            default:
+                state_.fail(errc::malformed, "an expression stands where a statement is expected");
+                return flow::stop;
         }
     }
 
@@ -175,12 +188,15 @@ private:
     }
 
     [[nodiscard]] jinja_value call_macro(const jinja_node& macro, const jinja_arguments& a) {
-        if (macros_ == macro_depth_limit) return state_.fail(errc::refused, "macros call each other more than " + std::to_string(macro_depth_limit) + " levels deep");
-        if (a.positional.size() > macro.names.size()) return state_.fail(errc::refused, "the macro '" + macro.s + "' takes " + std::to_string(macro.names.size()) + " arguments");
+        if (macros_ == macro_depth_limit)
+            return state_.fail(errc::refused, "macros call each other more than " + std::to_string(macro_depth_limit) + " levels deep");
+        if (a.positional.size() > macro.names.size())
+            return state_.fail(errc::refused, "the macro '" + macro.s + "' takes " + std::to_string(macro.names.size()) + " arguments");
         frame own;
         for (std::size_t i = 0; i < a.positional.size(); ++i) own[macro.names[i]] = a.positional[i];
         for (const auto& [name, v] : a.named) {
-            if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end()) return state_.fail(errc::refused, "the macro '" + macro.s + "' has no parameter '" + name + "'");
+            if (std::find(macro.names.begin(), macro.names.end(), name) == macro.names.end())
+                return state_.fail(errc::refused, "the macro '" + macro.s + "' has no parameter '" + name + "'");
             own[name] = v;
         }
         const auto outer_bottom = std::exchange(bottom_, frames_.size());
@@ -223,8 +239,34 @@ private:
         return state_.fail(errc::refused, std::string(f.type_name()) + " cannot be called");
     }
 
+    /// Text that is added to text marked as safe is escaped, even without autoescape.
+    [[nodiscard]] static std::string escaped(const std::string& s) {
+        std::string to;
+        for (const char c : s) {
+            switch (c) {
+                case '&':
+                    to += "&amp;";
+                    break;
+                case '<':
+                    to += "&lt;";
+                    break;
+                case '>':
+                    to += "&gt;";
+                    break;
+                case '\'':
+                    to += "&#39;";
+                    break;
+                case '"':
+                    to += "&#34;";
+                    break;
+                default:
+                    to += c;
+            }
+        }
+        return to;
+    }
+
     [[nodiscard]] jinja_value arithmetic(const std::string& op, const jinja_value& a, const jinja_value& b) {
-        if (a.markup || b.markup) return state_.unsupported("'" + op + "' with text marked as safe");
         if (op == "~") {
             auto s = builtins_.text(a);
             s += builtins_.text(b);
@@ -233,7 +275,11 @@ private:
         }
         if (op == "+" && a.string() && b.string()) {
             if (!state_.charge(a.string()->size() + b.string()->size())) return {};
-            return *a.string() + *b.string();
+            if (!a.markup && !b.markup) return *a.string() + *b.string();
+            jinja_value sum((a.markup ? *a.string() : escaped(*a.string())) + (b.markup ? *b.string() : escaped(*b.string())));
+            sum.markup = true;
+            state_.charge(sum.string()->size());
+            return sum;
         }
         if (op == "+" && a.list() && b.list()) {
             auto all = *a.list();
@@ -313,8 +359,10 @@ private:
         if (!state_.step()) return {};
         const auto child = [&](std::size_t i) { return evaluate(*n.children[i]); };
         switch (n.kind) {
-            case type::constant: return n.constant;
-            case type::name: return lookup(n.s);
+            case type::constant:
+                return n.constant;
+            case type::name:
+                return lookup(n.s);
             case type::list:
             case type::tuple: {
                 jinja_list all;
@@ -332,7 +380,8 @@ private:
                 }
                 return state_.make(std::move(all));
             }
-            case type::member: return of_member(n);
+            case type::member:
+                return of_member(n);
             case type::index: {
                 const auto object = child(0);
                 const auto at = child(1);
@@ -345,7 +394,8 @@ private:
                 const auto from = bound(1), to = bound(2), step = bound(3);
                 return state_.failure ? jinja_value() : builtins_.slice(object, from, to, step);
             }
-            case type::call: return call(n);
+            case type::call:
+                return call(n);
             case type::filter: {
                 const auto v = child(0);
                 const auto a = arguments(n);
@@ -365,7 +415,8 @@ private:
                 if (v.integral()) return n.kind == type::plus ? v : arithmetic("-", std::int64_t{0}, v);
                 return n.kind == type::plus ? v.real() : -v.real();
             }
-            case type::logical_not: return !child(0).truth();
+            case type::logical_not:
+                return !child(0).truth();
             case type::logical_and: {
                 auto left = child(0);
                 return left.truth() ? child(1) : left;
@@ -380,11 +431,13 @@ private:
                 state_.line = n.line;
                 return state_.failure ? jinja_value() : arithmetic(n.s, left, right);
             }
-            case type::compare: return compare(n);
+            case type::compare:
+                return compare(n);
             case type::choice:
                 if (child(0).truth()) return child(1);
                 return n.children[2] ? child(2) : jinja_value(jinja_undefined{"the missing else of an if"});
-            default: return state_.fail(errc::malformed, "a statement stands where an expression is expected");
+            default:
+                return state_.fail(errc::malformed, "a statement stands where an expression is expected");
         }
     }
     [[nodiscard]] jinja_value of_member(const jinja_node& n) {

@@ -15,8 +15,8 @@ namespace nibble::chat {
 /// What rendering may use; all of it far beyond what chat templates need. Going beyond is an error, never a crash.
 struct jinja_limits {
     std::size_t source_bytes = std::size_t{1} << 20;
-    std::size_t nesting = 250;                       ///< levels of statements and expressions
-    std::size_t steps = 2'000'000;                   ///< evaluated expressions and statements
+    std::size_t nesting = 250;                        ///< levels of statements and expressions
+    std::size_t steps = 2'000'000;                    ///< evaluated expressions and statements
     std::size_t work_bytes = std::size_t{128} << 20;  ///< bytes of all values made on the way
     std::size_t output_bytes = std::size_t{16} << 20;
 };
@@ -40,7 +40,8 @@ struct jinja_state {
     }
     bool charge(std::size_t bytes) {
         work += bytes;
-        if (work > limits.work_bytes || bytes > limits.work_bytes) fail(errc::refused, "rendering makes values of more than " + std::to_string(limits.work_bytes) + " bytes");
+        if (work > limits.work_bytes || bytes > limits.work_bytes)
+            fail(errc::refused, "rendering makes values of more than " + std::to_string(limits.work_bytes) + " bytes");
         return !failure;
     }
     jinja_value fail(errc code, std::string rule) {
@@ -179,7 +180,8 @@ public:
             if (!items.empty()) line(depth);
             to += '}';
         } else {
-            state_.fail(errc::refused, std::string("tojson cannot write ") + v.type_name() + (v.undefined() ? " ('" + v.as<jinja_undefined>()->name + "')" : ""));
+            state_.fail(errc::refused,
+                        std::string("tojson cannot write ") + v.type_name() + (v.undefined() ? " ('" + v.as<jinja_undefined>()->name + "')" : ""));
         }
         state_.charge(to.size() - before);
     }
@@ -211,9 +213,7 @@ public:
         if (const auto* f = a.as<jinja_macro>()) return f->definition == b.as<jinja_macro>()->definition;
         return a.undefined() || a.none();
     }
-    [[nodiscard]] const jinja_value* find(const jinja_dict& d, std::string_view key) {
-        return state_.charge(d.items.size()) ? d.find(key) : nullptr;
-    }
+    [[nodiscard]] const jinja_value* find(const jinja_dict& d, std::string_view key) { return state_.charge(d.items.size()) ? d.find(key) : nullptr; }
     /// <0, 0, >0; an error for what Python cannot order.
     [[nodiscard]] int order(const jinja_value& a, const jinja_value& b) {
         if (a.number() && b.number()) {

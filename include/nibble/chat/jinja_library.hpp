@@ -289,7 +289,8 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
             if (!key.string() && !key.number()) return state_.unsupported(what + " by " + described(key));
             if (!all.empty() && (key.string() == nullptr) != all[0].text.empty()) return state_.fail(errc::refused, what + " of strings and numbers together");
             const bool exact = cased_too && cased_too->truth();
-            all.push_back({key.string() ? "s" + (exact ? *key.string() : cased(*key.string(), "lower")) : "", key.real(), item});  // a letter, so that no text is empty
+            all.push_back(
+                {key.string() ? "s" + (exact ? *key.string() : cased(*key.string(), "lower")) : "", key.real(), item});  // a letter, so that no text is empty
         }
         const auto less = [](const keyed& x, const keyed& y) { return x.text != y.text ? x.text < y.text : x.number < y.number; };
         const bool down = reverse && reverse->truth();
@@ -317,7 +318,8 @@ inline jinja_value jinja_builtins::filter(const std::string& name, const jinja_v
             const auto real_end = std::from_chars(trimmed.data(), trimmed.data() + trimmed.size(), number);
             read = real_end.ec == std::errc() && real_end.ptr == trimmed.data() + trimmed.size();
         }
-        if (!read || (name == "int" && !(std::fabs(number) < 9e18))) return fallback ? *fallback : name == "int" ? jinja_value(std::int64_t{0}) : jinja_value(0.0);
+        if (!read || (name == "int" && !(std::fabs(number) < 9e18)))
+            return fallback ? *fallback : name == "int" ? jinja_value(std::int64_t{0}) : jinja_value(0.0);
         return name == "int" ? jinja_value(static_cast<std::int64_t>(number)) : jinja_value(number);
     }
     if (name == "abs") {
@@ -384,7 +386,8 @@ inline bool jinja_builtins::test(const std::string& name, const jinja_value& v, 
 inline jinja_value jinja_builtins::date(const jinja_arguments& a) {
     const auto [format] = bind<1>("strftime_now", a, {"format"});
     if (!format || !format->string()) return state_.fail(errc::refused, "strftime_now needs a format");
-    static constexpr const char* months[] = {"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"};
+    static constexpr const char* months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                             "July",    "August",   "September", "October", "November", "December"};
     static constexpr const char* days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
     const auto padded = [](int n, std::size_t width) {
         auto s = std::to_string(n);
@@ -401,22 +404,53 @@ inline jinja_value jinja_builtins::date(const jinja_arguments& a) {
         if (bare) ++i;
         const auto number = [&](int n, std::size_t width) { to += padded(n, bare ? 1 : width); };
         switch (f[++i]) {
-            case 'd': number(now_->tm_mday, 2); break;
-            case 'm': number(now_->tm_mon + 1, 2); break;
-            case 'Y': number(now_->tm_year + 1900, 4); break;
-            case 'y': number((now_->tm_year + 1900) % 100, 2); break;
-            case 'H': number(now_->tm_hour, 2); break;
-            case 'I': number(now_->tm_hour % 12 == 0 ? 12 : now_->tm_hour % 12, 2); break;
-            case 'M': number(now_->tm_min, 2); break;
-            case 'S': number(now_->tm_sec, 2); break;
-            case 'j': number(now_->tm_yday + 1, 3); break;
-            case 'p': to += now_->tm_hour < 12 ? "AM" : "PM"; break;
-            case 'B': to += months[std::clamp(now_->tm_mon, 0, 11)]; break;
-            case 'b': to += std::string_view(months[std::clamp(now_->tm_mon, 0, 11)]).substr(0, 3); break;
-            case 'A': to += days[std::clamp(now_->tm_wday, 0, 6)]; break;
-            case 'a': to += std::string_view(days[std::clamp(now_->tm_wday, 0, 6)]).substr(0, 3); break;
-            case '%': to += '%'; break;
-            default: return state_.unsupported(std::string("%") + f[i] + " in strftime_now");
+            case 'd':
+                number(now_->tm_mday, 2);
+                break;
+            case 'm':
+                number(now_->tm_mon + 1, 2);
+                break;
+            case 'Y':
+                number(now_->tm_year + 1900, 4);
+                break;
+            case 'y':
+                number((now_->tm_year + 1900) % 100, 2);
+                break;
+            case 'H':
+                number(now_->tm_hour, 2);
+                break;
+            case 'I':
+                number(now_->tm_hour % 12 == 0 ? 12 : now_->tm_hour % 12, 2);
+                break;
+            case 'M':
+                number(now_->tm_min, 2);
+                break;
+            case 'S':
+                number(now_->tm_sec, 2);
+                break;
+            case 'j':
+                number(now_->tm_yday + 1, 3);
+                break;
+            case 'p':
+                to += now_->tm_hour < 12 ? "AM" : "PM";
+                break;
+            case 'B':
+                to += months[std::clamp(now_->tm_mon, 0, 11)];
+                break;
+            case 'b':
+                to += std::string_view(months[std::clamp(now_->tm_mon, 0, 11)]).substr(0, 3);
+                break;
+            case 'A':
+                to += days[std::clamp(now_->tm_wday, 0, 6)];
+                break;
+            case 'a':
+                to += std::string_view(days[std::clamp(now_->tm_wday, 0, 6)]).substr(0, 3);
+                break;
+            case '%':
+                to += '%';
+                break;
+            default:
+                return state_.unsupported(std::string("%") + f[i] + " in strftime_now");
         }
     }
     return to;
@@ -430,7 +464,8 @@ inline jinja_value jinja_builtins::function(std::string_view name, const jinja_a
     if (name == "strftime_now") return date(a);
     if (name == "namespace" || name == "dict") {
         jinja_dict members;
-        if (a.positional.size() > 1 || (a.positional.size() == 1 && !a.positional[0].dict())) return state_.unsupported(std::string(name) + " of anything but a mapping and named values");
+        if (a.positional.size() > 1 || (a.positional.size() == 1 && !a.positional[0].dict()))
+            return state_.unsupported(std::string(name) + " of anything but a mapping and named values");
         if (a.positional.size() == 1) members = *a.positional[0].dict();
         for (const auto& [k, v] : a.named) {
             state_.containable(v);

@@ -45,7 +45,8 @@ public:
     [[nodiscard]] std::vector<jinja_token> run() {
         while (at_ < text_.size() && !failure_) {
             auto tag = text_.find('{', at_);
-            while (tag != text_.npos && (tag + 1 >= text_.size() || std::string_view("{%#").find(text_[tag + 1]) == std::string_view::npos)) tag = text_.find('{', tag + 1);
+            while (tag != text_.npos && (tag + 1 >= text_.size() || std::string_view("{%#").find(text_[tag + 1]) == std::string_view::npos))
+                tag = text_.find('{', tag + 1);
             if (tag == text_.npos) {
                 add_text(text_.substr(at_));
                 break;
@@ -161,9 +162,11 @@ private:
                 string(c);
             } else {
                 static constexpr std::array<std::string_view, 27> operators{"//", "**", "==", "!=", "<=", ">=", "+", "-", "*", "/", "%", "~", "[", "]",
-                                                                           "(",  ")",  "{",  "}",  "<",  ">",  "=", ".", ":", "|", ",", ";", "?"};
+                                                                            "(",  ")",  "{",  "}",  "<",  ">",  "=", ".", ":", "|", ",", ";", "?"};
                 const auto found = std::find_if(operators.begin(), operators.end(), [&](std::string_view o) { return follows(o); });
-                if (found == operators.end()) return failure_.set(errc::malformed, line_, "the character '" + std::string(text_.substr(at_, utf8_length(c))) + "' has no meaning in an expression");
+                if (found == operators.end())
+                    return failure_.set(errc::malformed, line_,
+                                        "the character '" + std::string(text_.substr(at_, utf8_length(c))) + "' has no meaning in an expression");
                 if (*found == "(" || *found == "[" || *found == "{") ++open_braces;
                 if (*found == ")" || *found == "]" || *found == "}") {
                     if (open_braces == 0) return failure_.set(errc::malformed, line_, "'" + std::string(*found) + "' closes nothing");
@@ -231,7 +234,8 @@ private:
             } else if (e >= '0' && e <= '7') {
                 std::uint32_t c = 0;
                 std::size_t n = 0;
-                for (; n < 3 && i + n < text_.size() && text_[i + n] >= '0' && text_[i + n] <= '7'; ++n) c = c * 8 + static_cast<std::uint32_t>(text_[i + n] - '0');
+                for (; n < 3 && i + n < text_.size() && text_[i + n] >= '0' && text_[i + n] <= '7'; ++n)
+                    c = c * 8 + static_cast<std::uint32_t>(text_[i + n] - '0');
                 utf8_append(value, c);
                 i += n - 1;
             } else if (e == 'x' || e == 'u' || e == 'U') {
@@ -240,7 +244,8 @@ private:
                 std::uint32_t c = 0;
                 const auto end = std::from_chars(digits.data(), digits.data() + digits.size(), c, 16);
                 if (digits.size() != width || end.ptr != digits.data() + width || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-                    return failure_.set(errc::malformed, opened, std::string("the escape \\") + e + " needs " + std::to_string(width) + " digits of a character");
+                    return failure_.set(errc::malformed, opened,
+                                        std::string("the escape \\") + e + " needs " + std::to_string(width) + " digits of a character");
                 utf8_append(value, c);
                 i += width;
             } else if (e == 'N') {
@@ -318,7 +323,8 @@ public:
 
     [[nodiscard]] jinja_tree run() {
         auto root = statements({});
-        if (!failure_ && here().kind != token::end) failure_.set(errc::malformed, here().line, "{% " + tokens_[std::min(at_ + 1, tokens_.size() - 1)].text + " %} ends nothing");
+        if (!failure_ && here().kind != token::end)
+            failure_.set(errc::malformed, here().line, "{% " + tokens_[std::min(at_ + 1, tokens_.size() - 1)].text + " %} ends nothing");
         return root;
     }
 
@@ -375,7 +381,8 @@ private:
     /// Counts the levels that the parser itself stands in.
     struct level {
         explicit level(jinja_parser& p) : parser(p) {
-            if (++parser.nesting_ > parser.nesting_limit_) parser.failure_.set(errc::refused, parser.here().line, "nested deeper than " + std::to_string(parser.nesting_limit_) + " levels");
+            if (++parser.nesting_ > parser.nesting_limit_)
+                parser.failure_.set(errc::refused, parser.here().line, "nested deeper than " + std::to_string(parser.nesting_limit_) + " levels");
         }
         ~level() { --parser.nesting_; }
         level(const level&) = delete;
@@ -680,7 +687,8 @@ private:
                 take();
                 return n;
             }
-            default: break;
+            default:
+                break;
         }
         if (take_if("(")) {
             if (take_if(")")) return make(type::tuple, t.line);
@@ -796,7 +804,8 @@ private:
         if (is("(")) {
             arguments(*n);
         } else if (here().kind == token::string || here().kind == token::integer || here().kind == token::real || is("[") || is("{") ||
-                   (here().kind == token::name && !is_name("else") && !is_name("or") && !is_name("and") && !is_name("is") && !is_name("if") && !is_name("in") && !is_name("not"))) {
+                   (here().kind == token::name && !is_name("else") && !is_name("or") && !is_name("and") && !is_name("is") && !is_name("if") && !is_name("in") &&
+                    !is_name("not"))) {
             add(*n, postfix(primary()));
         }
         return negated ? make(type::logical_not, line, std::move(n)) : std::move(n);

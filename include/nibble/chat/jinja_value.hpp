@@ -58,10 +58,11 @@ struct jinja_value {
     using string_ptr = std::shared_ptr<const std::string>;
     using list_ptr = std::shared_ptr<const jinja_list>;
     using dict_ptr = std::shared_ptr<const jinja_dict>;
-    std::variant<jinja_undefined, jinja_none, bool, std::int64_t, double, string_ptr, list_ptr, dict_ptr, jinja_namespace, jinja_loop, jinja_macro, jinja_function>
+    std::variant<jinja_undefined, jinja_none, bool, std::int64_t, double, string_ptr, list_ptr, dict_ptr, jinja_namespace, jinja_loop, jinja_macro,
+                 jinja_function>
         is;
     bool tuple = false;       // prints with parentheses
-    bool markup = false;      // made by the filter safe: joined with other text, Jinja2 would escape that
+    bool markup = false;      // made by the filter safe: + escapes what it adds to it
     std::uint16_t depth = 0;  // levels of containers in it
 
     jinja_value() = default;
@@ -110,7 +111,8 @@ struct jinja_value {
     }
     /// As an error message calls it.
     [[nodiscard]] const char* type_name() const {
-        constexpr const char* names[] = {"undefined", "none", "a boolean", "an integer", "a float", "a string", "a list", "a mapping", "a namespace", "a loop", "a macro", "a function"};
+        constexpr const char* names[] = {"undefined", "none",      "a boolean",   "an integer", "a float", "a string",
+                                         "a list",    "a mapping", "a namespace", "a loop",     "a macro", "a function"};
         return names[is.index()];
     }
 };
@@ -166,10 +168,14 @@ inline void utf8_append(std::string& to, std::uint32_t c) {
 [[nodiscard]] inline std::uint32_t utf8_decode(std::string_view at) {
     const auto b = [&](std::size_t i) { return static_cast<std::uint32_t>(static_cast<unsigned char>(at[i])); };
     switch (utf8_length(at[0])) {
-        case 1: return b(0);
-        case 2: return ((b(0) & 31) << 6) | (b(1) & 63);
-        case 3: return ((b(0) & 15) << 12) | ((b(1) & 63) << 6) | (b(2) & 63);
-        default: return ((b(0) & 7) << 18) | ((b(1) & 63) << 12) | ((b(2) & 63) << 6) | (b(3) & 63);
+        case 1:
+            return b(0);
+        case 2:
+            return ((b(0) & 31) << 6) | (b(1) & 63);
+        case 3:
+            return ((b(0) & 15) << 12) | ((b(1) & 63) << 6) | (b(2) & 63);
+        default:
+            return ((b(0) & 7) << 18) | ((b(1) & 63) << 12) | ((b(2) & 63) << 6) | (b(3) & 63);
     }
 }
 [[nodiscard]] inline bool utf8_valid(std::string_view text) {
@@ -189,8 +195,8 @@ inline void utf8_append(std::string& to, std::uint32_t c) {
 }
 /// Python's str.isspace, which is also the \s of its regular expressions.
 [[nodiscard]] inline bool is_space(std::uint32_t c) {
-    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
-           c == 0x205f || c == 0x3000;
+    return (c >= 9 && c <= 13) || (c >= 28 && c <= 32) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
+           c == 0x202f || c == 0x205f || c == 0x3000;
 }
 [[nodiscard]] inline std::string_view strip_left(std::string_view text) {
     while (!text.empty() && is_space(utf8_decode(text))) text.remove_prefix(utf8_length(text[0]));
@@ -239,13 +245,27 @@ inline void append_json_string(std::string& to, std::string_view s) {
     to += '"';
     for (const char c : s) {
         switch (c) {
-            case '"': to += "\\\""; break;
-            case '\\': to += "\\\\"; break;
-            case '\n': to += "\\n"; break;
-            case '\r': to += "\\r"; break;
-            case '\t': to += "\\t"; break;
-            case '\b': to += "\\b"; break;
-            case '\f': to += "\\f"; break;
+            case '"':
+                to += "\\\"";
+                break;
+            case '\\':
+                to += "\\\\";
+                break;
+            case '\n':
+                to += "\\n";
+                break;
+            case '\r':
+                to += "\\r";
+                break;
+            case '\t':
+                to += "\\t";
+                break;
+            case '\b':
+                to += "\\b";
+                break;
+            case '\f':
+                to += "\\f";
+                break;
             default:
                 if (static_cast<unsigned char>(c) < 0x20) {
                     constexpr char digits[] = "0123456789abcdef";
@@ -289,16 +309,21 @@ inline void append_repr_string(std::string& to, std::string_view s) {
 
 [[nodiscard]] inline jinja_value from_json(const json& j) {
     switch (j.type()) {
-        case json::value_t::null: return jinja_none{};
-        case json::value_t::boolean: return j.get<bool>();
-        case json::value_t::number_integer: return j.get<std::int64_t>();
+        case json::value_t::null:
+            return jinja_none{};
+        case json::value_t::boolean:
+            return j.get<bool>();
+        case json::value_t::number_integer:
+            return j.get<std::int64_t>();
         case json::value_t::number_unsigned: {
             const auto u = j.get<std::uint64_t>();
             if (u <= static_cast<std::uint64_t>(INT64_MAX)) return static_cast<std::int64_t>(u);
             return static_cast<double>(u);
         }
-        case json::value_t::number_float: return j.get<double>();
-        case json::value_t::string: return j.get_ref<const std::string&>();
+        case json::value_t::number_float:
+            return j.get<double>();
+        case json::value_t::string:
+            return j.get_ref<const std::string&>();
         case json::value_t::array: {
             jinja_list all;
             for (const auto& e : j) all.push_back(from_json(e));
@@ -309,7 +334,8 @@ inline void append_repr_string(std::string& to, std::string_view s) {
             for (const auto& [k, v] : j.items()) all.items.emplace_back(k, from_json(v));
             return all;
         }
-        default: return jinja_undefined{};
+        default:
+            return jinja_undefined{};
     }
 }
 

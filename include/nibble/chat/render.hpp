@@ -44,7 +44,8 @@ inline void replace_all(std::string& text, std::string_view from, std::string_vi
 
 /// The messages after the system's, behind a system text that is already rendered, and the role of the answer that is to follow.
 [[nodiscard]] inline result<std::string> prompt_after(const model::conversation_template& t, std::string prompt, const conversation& messages) {
-    if (t.seps.empty() || t.seps.size() > 2) return fail(errc::malformed, "conversation template '" + t.name + "' has " + std::to_string(t.seps.size()) + " separators: one or two are needed");
+    if (t.seps.empty() || t.seps.size() > 2)
+        return fail(errc::malformed, "conversation template '" + t.name + "' has " + std::to_string(t.seps.size()) + " separators: one or two are needed");
     const bool has_system = !prompt.empty();
     std::size_t last_user = 0;
     for (std::size_t i = 0; i < messages.size(); ++i) {
