@@ -51,6 +51,7 @@ COVERED_ELSEWHERE = [
     ("codec/quantize.hpp", "codec/hostile_test.cpp", "the verbs are tested by the codec that breaks what is assumed of codecs"),
     ("chat/jinja_*.hpp", "chat/jinja_test.cpp", "parts of one interpreter, tested by what it renders"),
     ("chat/checkpoint.hpp", "chat/detect_test.cpp", "what a checkpoint says is tested by what is found in it"),
+    ("chat/detector.hpp", "chat/detect_test.cpp", "the inside of one verb"),
     ("chat/derive.hpp", "chat/detect_test.cpp", "a derived template is tested by the checkpoint that it comes from"),
     ("codec/fit.hpp", "codec/affine_test.cpp", "a fit is tested through the encoders that use it"),
     ("codec/plain.hpp", "codec/registry_test.cpp", "a cast is tested by number_test.cpp; that each type has its codec, by the registry"),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 // A conversation template derived from a checkpoint's chat_template: the text between the probes' messages is taken apart, and what
-// comes out must render all probes as the checkpoint does (detect.hpp), or it is not given. Part of detect.hpp.
+// comes out must render all probes as the checkpoint does (detect.hpp), or it is not given. The rest of detector.hpp.
 
-#include "nibble/chat/detect.hpp"
+#include "nibble/chat/detector.hpp"
 
 namespace nibble::chat::detail {
 
