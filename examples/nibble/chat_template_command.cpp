@@ -45,16 +45,15 @@ void add_chat_template(CLI::App& app, context& shared) {
         auto found = chat::detect_template(*checkpoint);
         if (!found) return print_failure(shared, std::move(found.error()).in_file(a->model));
 
+        // No match is an answer here, not a failure: gen-config is where it stops.
         const auto match = found->match();
-        error_list problems;
-        if (!match) problems.push_back(error(match.error()).in_file(a->model));
         if (shared.json) {
             json document{{"prompt", *prompt}, {"matched", found->matched}, {"conv_template", found->name}, {"notes", found->notes}};
-            if (!found->matched) document["difference"] = found->difference;
+            if (!match) document["difference"] = to_json(match.error());
             document["custom"] = found->custom ? model::to_json(*found->custom) : json();
             document["custom_notes"] = found->custom_notes;
             if (!found->custom) document["custom_problem"] = found->custom_problem;
-            document["problems"] = to_json(problems);
+            document["problems"] = json::array();
             print_json(document);
         } else if (!shared.quiet) {
             std::printf("%s\n", prompt->c_str());
@@ -62,10 +61,10 @@ void add_chat_template(CLI::App& app, context& shared) {
             if (a->custom && found->custom) std::printf("%s\n", model::to_json(*found->custom).dump(2).c_str());
         }
         auto notes = found->notes;
+        if (!match) notes.push_back(match.error().message());
         if (a->custom) notes.insert(notes.end(), found->custom_notes.begin(), found->custom_notes.end());
-        print_remarks(shared, notes, {}, problems);
-        if (a->custom && !found->custom) print_note(found->derived().error().message());
-        if (!problems.empty()) shared.exit_code = exit_refused;
+        if (a->custom && !found->custom) notes.push_back(found->derived().error().message());
+        print_remarks(shared, notes, {}, {});
     });
 }
 

@@ -108,6 +108,8 @@ TEST_CASE("No template can take more than the limits", "[chat]") {
     refused(repeated("{% if 1 %}", 50'000), "nested deeper");
     refused(repeated("{% for a in b %}", 50'000), "nested deeper");
     refused("{% macro f(n) %}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}", "macros call each other");
+    refused("{% macro f(n) %}{{ 1 " + repeated("+ 1 ", 200) + "~ f(n) }}{% endmacro %}{{ 1 " + repeated("+ 1 ", 200) + "~ f(0) }}", "macros call each other");
+    refused("{% macro f(n) %}{{ f(n) " + repeated("~ 1 ", 200) + "}}{% endmacro %}{{ f(0) }}", "evaluation is nested deeper");
     refused("{% set ns = namespace(l=[]) %}{% for i in range(1000) %}{% set ns.l = [ns.l] %}{% endfor %}", "a value is nested deeper");
     // long in every way that a few bytes could grow
     refused("{% set r = range(1000) %}{% for a in r %}{% for b in r %}{% for c in r %}{% endfor %}{% endfor %}{% endfor %}", "steps");

@@ -213,7 +213,10 @@ public:
             if (c.equal && (!best || rank(c) > rank(*best))) best = &c;
         }
         d.matched = best != nullptr;
-        if (!best) best = &*std::max_element(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.likeness < b.likeness; });
+        if (!best) {
+            const auto nearer = [&](const auto& a, const auto& b) { return a.likeness != b.likeness ? a.likeness < b.likeness : rank(a) < rank(b); };
+            best = &*std::max_element(all.begin(), all.end(), nearer);
+        }
         d.name = best->t->name;
         if (d.matched)
             d.notes = notes(*best);

@@ -34,6 +34,19 @@ private:
     using frame = std::map<std::string, jinja_value, std::less<>>;
     enum class flow { on, next, stop };
     static constexpr std::size_t macro_depth_limit = 12;
+    static constexpr std::size_t evaluation_depth_limit = 400;
+
+    /// Counts how deep the interpreter itself stands: macros call each other from inside expressions.
+    struct level {
+        explicit level(jinja_run& r) : run(r) {
+            if (++run.depth_ > evaluation_depth_limit)
+                run.state_.fail(errc::refused, "evaluation is nested deeper than " + std::to_string(evaluation_depth_limit) + " levels");
+        }
+        ~level() { --run.depth_; }
+        level(const level&) = delete;
+        level& operator=(const level&) = delete;
+        jinja_run& run;
+    };
 
     [[nodiscard]] jinja_value lookup(const std::string& name) const {
         for (auto f = frames_.size(); f-- > 0;) {
@@ -60,6 +73,7 @@ private:
 
     [[nodiscard]] flow execute(const jinja_node& n) {
         state_.line = n.line;
+        const level one(*this);
         if (!state_.step()) return flow::stop;
         switch (n.kind) {
             case type::block:
@@ -356,6 +370,7 @@ private:
 
     [[nodiscard]] jinja_value evaluate(const jinja_node& n) {
         state_.line = n.line;
+        const level one(*this);
         if (!state_.step()) return {};
         const auto child = [&](std::size_t i) { return evaluate(*n.children[i]); };
         switch (n.kind) {
@@ -451,6 +466,7 @@ private:
     std::vector<frame> frames_;
     std::size_t bottom_ = 0;  // the first frame of the macro that runs
     std::size_t macros_ = 0;
+    std::size_t depth_ = 0;
     std::size_t loop_depth_ = 0;
     std::string out_;
 };
