@@ -154,6 +154,7 @@ TEST_CASE("Near misses are not recognised", "[chat]") {
         chatml([](auto& t) { t.system_template = "{system_message}\n<|im_start|>system<|im_end|>\n"; }),  // the other order
         chatml([](auto& t) { t.system_template = "<|im_start|>user\n{system_message}<|im_end|>\n"; }),    // the system as a user
         chatml([](auto& t) { t.system_message = "You are somebody else."; }),                             // another default
+        chatml([](auto& t) { t.system_message = ""; }),                                                   // an empty system part where none is given
         chatml([](auto& t) { t.role_templates.user = "Q: {user_message}"; }),                             // text before the question
         chatml([](auto& t) { t.role_templates.assistant = "{assistant_message} "; }),                     // a space after the answer
         chatml([](auto& t) { t.add_role_after_system_message = false; }),                                 // no role for the first question

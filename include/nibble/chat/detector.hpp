@@ -181,14 +181,14 @@ public:
             if (!p.rendered) continue;
             const auto theirs = without_head(*p.rendered, t);
             const auto ours = prompt(t, p, false);
-            c.likeness += likeness(theirs, ours);
-            if (theirs == ours) continue;
             const auto bare = prompt(t, p, true);
+            const bool closer = !p.has_system() && takes_system_ && likeness(theirs, bare) > likeness(theirs, ours);
+            c.likeness += likeness(theirs, closer ? bare : ours);
+            if (theirs == ours) continue;
             if (!p.has_system()) {
                 c.default_equal = false;
-                if (takes_system_ && (theirs == bare || theirs == empty_system(t, p))) continue;
+                if (takes_system_ && theirs == bare) continue;
             }
-            const bool closer = !p.has_system() && takes_system_ && likeness(theirs, bare) > likeness(theirs, ours);
             if (c.equal) c.difference = difference(p, theirs, closer ? bare : ours, t.name);
             c.equal = false;
         }
@@ -197,8 +197,7 @@ public:
         const auto& think = probes_[reasoning_probe];
         if (think.rendered) {
             const auto theirs = without_head(*think.rendered, t);
-            c.reasoning_equal =
-                theirs == prompt(t, think, false) || (!c.default_equal && (theirs == prompt(t, think, true) || theirs == empty_system(t, think)));
+            c.reasoning_equal = theirs == prompt(t, think, !c.default_equal);
         }
         return c;
     }
@@ -231,10 +230,6 @@ private:
     [[nodiscard]] std::string prompt(const model::conversation_template& t, const probe& p, bool omit) const { return prompt(t, p.messages, omit); }
     [[nodiscard]] std::string prompt(const model::conversation_template& t, const conversation& messages, bool omit) const {
         const auto text = omit ? prompt_after(t, "", messages) : chat::render(t, messages);
-        return text ? without_bos(*text) : "";
-    }
-    [[nodiscard]] std::string empty_system(const model::conversation_template& t, const probe& p) const {
-        const auto text = prompt_after(t, system_text(t, ""), p.messages);
         return text ? without_bos(*text) : "";
     }
     [[nodiscard]] std::string without_bos(std::string_view text) const {
