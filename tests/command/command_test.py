@@ -301,6 +301,44 @@ class GenConfig(Command):
         self.assertIn("nobody", refused["problems"][0]["rule"])
 
 
+class Chat(Command):
+    CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+
+    def checkpoint(self, chat_template):
+        os.makedirs(self.model, exist_ok=True)
+        with open(os.path.join(self.model, "tokenizer_config.json"), "w") as f:
+            json.dump({"eos_token": "<|im_end|>", "chat_template": chat_template}, f)
+
+    def chat(self, *arguments):
+        return run("chat-template", self.model, *arguments)
+
+    def test_the_prompt_and_the_template_are_printed(self):
+        self.checkpoint(self.CHATML)
+        got = self.expect(self.chat("--system", "S", "--user", "one", "--assistant", "two", "--user", "three"), DONE, stderr="^nibble: note: without a system message")
+        turns = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in (("system", "S"), ("user", "one"), ("assistant", "two"), ("user", "three")))
+        self.assertEqual(got.stdout, turns + "<|im_start|>assistant\n\n\nconversation template: chatml\n")
+        document = json.loads(self.expect(self.chat("--json"), DONE, stderr="").stdout)
+        self.assertEqual((document["matched"], document["conv_template"], document["problems"]), (True, "chatml", []))
+        self.assertEqual(document["prompt"], "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n")
+        self.assertEqual(document["custom"]["stop_str"], ["<|im_end|>"])
+
+    def test_no_match_shows_the_difference_and_what_is_derived(self):
+        self.checkpoint(self.CHATML.replace("+ '\\n' }}{% endfor %}", "}}{% endfor %}"))
+        self.expect(self.chat(), DONE, stdout="none of the registered ones", stderr=r"the nearest is 'chatml': on one question, after .* the checkpoint writes .*--conv-template custom")
+        document = json.loads(self.chat("--json").stdout)
+        self.assertEqual(document["custom"]["seps"], ["<|im_end|>"])
+        self.assertIn("the nearest is 'chatml'", document["difference"]["rule"])
+        self.expect(self.chat("--custom"), DONE, stdout='"name": "custom"')
+
+    def test_what_cannot_be_rendered_is_refused(self):
+        self.checkpoint("{{ messages | frobnicate }}")
+        self.expect(self.chat(), REFUSED, stdout="", stderr="chat template, line 1: the filter 'frobnicate' is not supported")
+        self.checkpoint(None)
+        self.expect(self.chat(), REFUSED, stdout="", stderr="has no chat_template; name a conversation template with --conv-template")
+        self.expect(run("chat-template", self.path("none")), REFUSED, stdout="", stderr="is no folder")
+        self.expect(run("chat-template"), USAGE)
+
+
 class Interrupted(Command):
     """A checkpoint of 60 MB in about twenty shards, stopped at any moment."""
 
