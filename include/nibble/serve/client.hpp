@@ -62,7 +62,8 @@ inline constexpr bool has_https = false;
         };
         const auto answered = q.method == "HEAD" ? client.Head(at->path, headers) : client.Get(at->path, headers, take_head, take_bytes);
         if (!answered && r.status == 0 && !stopped) {
-            return fail(error{errc::io, "no answer: " + httplib::to_string(answered.error()), r.url, {}, {}, "is the server there, and does it listen on that port?"});
+            return fail(
+                error{errc::io, "no answer: " + httplib::to_string(answered.error()), r.url, {}, {}, "is the server there, and does it listen on that port?"});
         }
         if (answered && q.method == "HEAD") take_head(*answered);
         // The head came and the body broke off.

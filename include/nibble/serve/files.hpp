@@ -80,17 +80,17 @@ namespace nibble::serve {
 
 [[nodiscard]] constexpr std::string_view content_type(std::string_view name) {
     constexpr std::array<std::pair<std::string_view, std::string_view>, 12> types{{{".json", "application/json"},
-                                                                                     {".wasm", "application/wasm"},
-                                                                                     {".bin", "application/octet-stream"},
-                                                                                     {".model", "application/octet-stream"},
-                                                                                     {".html", "text/html; charset=utf-8"},
-                                                                                     {".js", "text/javascript; charset=utf-8"},
-                                                                                     {".mjs", "text/javascript; charset=utf-8"},
-                                                                                     {".css", "text/css; charset=utf-8"},
-                                                                                     {".txt", "text/plain; charset=utf-8"},
-                                                                                     {".md", "text/plain; charset=utf-8"},
-                                                                                     {".map", "application/json"},
-                                                                                     {".svg", "image/svg+xml"}}};
+                                                                                   {".wasm", "application/wasm"},
+                                                                                   {".bin", "application/octet-stream"},
+                                                                                   {".model", "application/octet-stream"},
+                                                                                   {".html", "text/html; charset=utf-8"},
+                                                                                   {".js", "text/javascript; charset=utf-8"},
+                                                                                   {".mjs", "text/javascript; charset=utf-8"},
+                                                                                   {".css", "text/css; charset=utf-8"},
+                                                                                   {".txt", "text/plain; charset=utf-8"},
+                                                                                   {".md", "text/plain; charset=utf-8"},
+                                                                                   {".map", "application/json"},
+                                                                                   {".svg", "image/svg+xml"}}};
     for (const auto& [suffix, type] : types) {
         if (name.ends_with(suffix)) return type;
     }
@@ -278,8 +278,8 @@ private:
         }
         if (part.what == byte_range::kind::part) {
             a.status = 206;
-            a.headers.emplace_back("content-range", "bytes " + std::to_string(part.offset) + "-" + std::to_string(part.offset + part.n_bytes - 1) + "/" +
-                                                        std::to_string(size));
+            a.headers.emplace_back("content-range",
+                                   "bytes " + std::to_string(part.offset) + "-" + std::to_string(part.offset + part.n_bytes - 1) + "/" + std::to_string(size));
         }
         a.headers.emplace_back("content-type", content_type(name));
         a.content = std::move(f);

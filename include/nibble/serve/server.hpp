@@ -27,14 +27,14 @@ namespace nibble::serve {
 
 struct server_options {
     std::string host = "127.0.0.1";
-    int port = 8000;                     ///< 0: any that is free
-    std::size_t threads = 64;            ///< connections served at a time, at most
-    std::size_t waiting = 256;           ///< further connections that may wait for a thread; those beyond get 503
+    int port = 8000;                                             ///< 0: any that is free
+    std::size_t threads = 64;                                    ///< connections served at a time, at most
+    std::size_t waiting = 256;                                   ///< further connections that may wait for a thread; those beyond get 503
     std::chrono::milliseconds head = std::chrono::seconds(10);   ///< for a request's head to arrive whole
     std::chrono::milliseconds idle = std::chrono::seconds(30);   ///< between two requests of a connection
     std::chrono::milliseconds stall = std::chrono::seconds(20);  ///< without a byte that the client takes
-    std::uint64_t slowest = 4096;        ///< bytes a second that a client must take in the long run
-    std::function<void(const request&, const answer&)> log;  ///< called from many threads
+    std::uint64_t slowest = 4096;                                ///< bytes a second that a client must take in the long run
+    std::function<void(const request&, const answer&)> log;      ///< called from many threads
 };
 
 namespace detail {
@@ -165,12 +165,9 @@ public:
 
 private:
     [[nodiscard]] error unavailable() const {
-        return {errc::io,
-                "cannot listen on " + options_.host + " port " + std::to_string(options_.port) + ": " + std::strerror(errno),
-                {},
-                {},
-                {},
-                "is another server there? Choose another with --port, or --port 0 for any that is free"};
+        return {errc::io, "cannot listen on " + options_.host + " port " + std::to_string(options_.port) + ": " + std::strerror(errno),
+                {},       {},
+                {},       "is another server there? Choose another with --port, or --port 0 for any that is free"};
     }
 
     /// One connection, from its first byte to its last. The library calls it in a thread of its pool.
@@ -206,7 +203,7 @@ private:
             if (!head) {
                 if (head.error().status == 0) return;
                 const auto a = content_.refuse_with(head.error());
-                send_all(sock, head_text(a) + a.body);
+                (void)send_all(sock, head_text(a) + a.body);
                 return;
             }
             const auto r = parse_request(*head);

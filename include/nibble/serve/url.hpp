@@ -25,7 +25,8 @@ struct url {
 [[nodiscard]] inline std::optional<url> parse_url(std::string_view text) {
     url u;
     for (const std::string_view scheme : {"http", "https"}) {
-        if (text.size() > scheme.size() + 3 && detail::lower(text.substr(0, scheme.size())) == scheme && text.substr(scheme.size(), 3) == "://") u.scheme = scheme;
+        if (text.size() > scheme.size() + 3 && detail::lower(text.substr(0, scheme.size())) == scheme && text.substr(scheme.size(), 3) == "://")
+            u.scheme = scheme;
     }
     if (u.scheme.empty() || text.size() > 4096) return std::nullopt;
     for (const char c : text) {
@@ -78,11 +79,11 @@ struct url {
 
 struct query {
     std::string url;
-    std::string method = "GET";                      ///< or HEAD
-    std::string range;                               ///< value of a Range header
-    std::string origin = "https://webllm.example";   ///< the page that asks
-    std::uint64_t limit = 64 << 20;                  ///< longest body that is kept
-    std::function<void(bytes_view)> on_bytes;        ///< takes the body of a good answer instead
+    std::string method = "GET";                     ///< or HEAD
+    std::string range;                              ///< value of a Range header
+    std::string origin = "https://webllm.example";  ///< the page that asks
+    std::uint64_t limit = 64 << 20;                 ///< longest body that is kept
+    std::function<void(bytes_view)> on_bytes;       ///< takes the body of a good answer instead
 };
 
 struct hop {
