@@ -56,6 +56,8 @@ COVERED_ELSEWHERE = [
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
     ("serve/http.hpp", "serve/server_test.cpp", "the door to cpp-httplib holds no code of its own"),
+    ("serve/local.hpp", "convert/doctor_test.cpp", "the doctor's way to a folder"),
+    ("convert/template_check.hpp", "convert/doctor_test.cpp", "one of the doctor's findings"),
     ("serve/client.hpp", "serve/server_test.cpp", "a client is tested against our server"),
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),

@@ -150,7 +150,7 @@ struct byte_range {
 struct site_options {
     bool isolate = false;  ///< COOP and COEP, for pages that need SharedArrayBuffer
     /// The answer to "/" for GET and HEAD, without the headers that all answers have.
-    std::function<answer(const request&)> front;
+    std::function<answer(const request&)> front = {};
 };
 
 /// A folder as a site.

@@ -27,14 +27,14 @@ namespace nibble::serve {
 
 struct server_options {
     std::string host = "127.0.0.1";
-    int port = 8000;                                             ///< 0: any that is free
-    std::size_t threads = 64;                                    ///< connections served at a time, at most
-    std::size_t waiting = 256;                                   ///< further connections that may wait for a thread; those beyond get 503
-    std::chrono::milliseconds head = std::chrono::seconds(10);   ///< for a request's head to arrive whole
-    std::chrono::milliseconds idle = std::chrono::seconds(30);   ///< between two requests of a connection
-    std::chrono::milliseconds stall = std::chrono::seconds(20);  ///< without a byte that the client takes
-    std::uint64_t slowest = 4096;                                ///< bytes a second that a client must take in the long run
-    std::function<void(const request&, const answer&)> log;      ///< called from many threads
+    int port = 8000;                                              ///< 0: any that is free
+    std::size_t threads = 64;                                     ///< connections served at a time, at most
+    std::size_t waiting = 256;                                    ///< further connections that may wait for a thread; those beyond get 503
+    std::chrono::milliseconds head = std::chrono::seconds(10);    ///< for a request's head to arrive whole
+    std::chrono::milliseconds idle = std::chrono::seconds(30);    ///< between two requests of a connection
+    std::chrono::milliseconds stall = std::chrono::seconds(20);   ///< without a byte that the client takes
+    std::uint64_t slowest = 4096;                                 ///< bytes a second that a client must take in the long run
+    std::function<void(const request&, const answer&)> log = {};  ///< called from many threads
 };
 
 namespace detail {

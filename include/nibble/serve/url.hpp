@@ -78,12 +78,12 @@ struct url {
 }
 
 struct query {
-    std::string url;
+    std::string url = {};
     std::string method = "GET";                     ///< or HEAD
-    std::string range;                              ///< value of a Range header
+    std::string range = {};                         ///< value of a Range header
     std::string origin = "https://webllm.example";  ///< the page that asks
     std::uint64_t limit = 64 << 20;                 ///< longest body that is kept
-    std::function<void(bytes_view)> on_bytes;       ///< takes the body of a good answer instead
+    std::function<void(bytes_view)> on_bytes = {};  ///< takes the body of a good answer instead
 };
 
 struct hop {
