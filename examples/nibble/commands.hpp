@@ -29,5 +29,8 @@ void add_convert(CLI::App& app, context& shared);
 void add_inspect(CLI::App& app, context& shared);
 void add_verify(CLI::App& app, context& shared);
 void add_diff(CLI::App& app, context& shared);
+void add_serve(CLI::App& app, context& shared);
+void add_doctor(CLI::App& app, context& shared);
+void add_check(CLI::App& app, context& shared);
 
 }  // namespace nibble::command

@@ -16,6 +16,9 @@ int main(int argc, char** argv) {
     command::add_inspect(app, shared);
     command::add_verify(app, shared);
     command::add_diff(app, shared);
+    command::add_serve(app, shared);
+    command::add_doctor(app, shared);
+    command::add_check(app, shared);
 
     try {
         app.parse(argc, argv);

@@ -158,7 +158,7 @@ TEST_CASE("doctor: no CORS") {
     const patient p;
     const auto r = look_at_server(p, [](const auto&, auto& a) { remove_header(a, "access-control-allow-origin"); });
     CHECK(only(r, "cors"));
-    CHECK(test::has(text(r), "mlc-chat-config.json and 4 other files"));
+    CHECK(test::has(text(r), "mlc-chat-config.json and 5 other files"));
     CHECK(only(look_at_server(p, [](const auto&, auto& a) { set_header(a, "access-control-allow-origin", "https://other.example"); }), "cors"));
     CHECK(look_at_server(p, [](const auto& q, auto& a) { set_header(a, "access-control-allow-origin", q.origin); }).good());
     // Allowed at the end, and not on the way.
