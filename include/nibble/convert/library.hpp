@@ -238,6 +238,7 @@ inline result<library_metadata> parse_library(bytes_view wasm, const std::string
     detail::wasm_reader r(wasm.subspan(8));
     auto calls = library_metadata::calls::unknown;
     std::optional<json> found;
+    int n_tried = 0;
     while (!r.at_end()) {
         const auto at = 8 + r.position();
         const auto id = r.byte();
@@ -262,7 +263,8 @@ inline result<library_metadata> parse_library(bytes_view wasm, const std::string
             if (!bytes) return bad("the module's data is malformed", at);
             std::string_view text(reinterpret_cast<const char*>(bytes->data()), bytes->size());
             constexpr std::string_view begin = "{\"model_type\"";
-            for (auto place = text.find(begin); place != text.npos && !found; place = text.find(begin, place + 1)) {
+            // A file made to waste time could hold the beginning very often.
+            for (auto place = text.find(begin); place != text.npos && !found && n_tried < 64; place = text.find(begin, place + 1), ++n_tried) {
                 const auto object = detail::object_at_start(text.substr(place, 16u << 20));
                 if (object.empty()) continue;
                 auto parsed = parse_json(std::as_bytes(std::span(object)), 16);
