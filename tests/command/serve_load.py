@@ -100,7 +100,7 @@ def make_folder(root):
     return folder, contents
 
 
-def client(port, contents, n_requests, seed, wrong):
+def client(port, contents, n_requests, seed, wrong, done):
     choose = random.Random(seed)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -115,6 +115,7 @@ def client(port, contents, n_requests, seed, wrong):
             body = answer.read()
             good = (answer.status == 206 and body == data[first:last + 1] and answer.getheader("Access-Control-Allow-Origin") == "*" and
                     answer.getheader("Content-Range") == f"bytes {first}-{last}/{len(data)}")
+            done[seed] += 1
             if not good:
                 wrong.append(f"{path} {first}-{last}: status {answer.status}, {len(body)} bytes")
             if choose.randrange(50) == 0:  # now and then a new connection, and one that is left in the middle
@@ -149,14 +150,17 @@ def load(nibble, n_requests, n_clients):
             time.sleep(0.3)
             before = server.memory()
             wrong = []
+            done = [0] * n_clients
             begin = time.monotonic()
             shares = [n_requests // n_clients + (i < n_requests % n_clients) for i in range(n_clients)]
-            threads = [threading.Thread(target=client, args=(server.port, contents, share, seed, wrong)) for seed, share in enumerate(shares)]
+            threads = [threading.Thread(target=client, args=(server.port, contents, share, seed, wrong, done)) for seed, share in enumerate(shares)]
             for t in threads:
                 t.start()
             for t in threads:
                 t.join()
             seconds = time.monotonic() - begin
+            if sum(done) != n_requests:
+                wrong.append(f"{sum(done)} requests were answered, {n_requests} were to be made")
             wrong += ["served: " + bad for bad in attacks_that_work(server)]
             time.sleep(0.3)
             after = server.memory()
