@@ -5,6 +5,7 @@
 
 using namespace nibble;
 using namespace nibble::serve;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -44,7 +45,7 @@ TEST_CASE("message: what is malformed, too much, or a way to smuggle is refused"
     CHECK(status_of("GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n") == 400);
     CHECK(status_of("GET / HTTP/1.1\r\nHost: x\r\n: nameless\r\n\r\n") == 400);
     CHECK(status_of("GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n") == 400);
-    CHECK(status_of(std::string_view("GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n", 32)) == 400);
+    CHECK(status_of("GET / HTTP/1.1\r\nHost: x\0y\r\n\r\n"sv) == 400);
     CHECK(status_of("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n") == 413);
     CHECK(status_of("GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n") == 413);
     CHECK(status_of("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n") == 0);

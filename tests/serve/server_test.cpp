@@ -13,6 +13,7 @@
 
 using namespace nibble;
 using namespace nibble::serve;
+using namespace std::string_view_literals;
 
 namespace {
 
@@ -152,7 +153,7 @@ TEST_CASE("server: what only a broken or hostile client sends") {
     CHECK(answer_to("GET /../secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 403"));
     CHECK(answer_to("GET /..\\secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 403"));
     CHECK(answer_to("GET http://x/a.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 400"));
-    CHECK(answer_to(std::string_view("GET /a.json\0 HTTP/1.1\r\nHost: x\r\n\r\n", 36)).starts_with("HTTP/1.1 400"));
+    CHECK(answer_to("GET /a.json\0 HTTP/1.1\r\nHost: x\r\n\r\n"sv).starts_with("HTTP/1.1 400"));
     CHECK(answer_to("\x16\x03\x01 hello, is this TLS?\r\n\r\n").starts_with("HTTP/1.1 400"));
     CHECK(answer_to("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + std::string(100000, 'x')).starts_with("HTTP/1.1 413"));
     CHECK(answer_to("GET / HTTP/1.1\r\nA: " + std::string(100000, 'x')).starts_with("HTTP/1.1 431"));
