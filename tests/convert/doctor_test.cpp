@@ -9,6 +9,9 @@
 #include "support/files.hpp"
 #include "support/tiny_library.hpp"
 
+// A namespace of its own: the tests of this room are compiled as one file.
+namespace doctor_tests {
+
 using namespace nibble;
 using namespace nibble::convert;
 
@@ -447,3 +450,5 @@ TEST_CASE("doctor: servers with ways of their own") {
     });
     CHECK(only(*dead, "no-answer"));
 }
+
+}  // namespace doctor_tests

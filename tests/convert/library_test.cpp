@@ -4,6 +4,9 @@
 #include "support/errors.hpp"
 #include "support/tiny_library.hpp"
 
+// A namespace of its own: the tests of this room are compiled as one file.
+namespace library_tests {
+
 using namespace nibble;
 using namespace nibble::convert;
 
@@ -126,3 +129,5 @@ TEST_CASE("library: one of another line of WebLLM") {
     CHECK(problems("TVMFFIWasmSafeCall", "libs/v0_2_83/base/x.wasm", 83).empty());
     CHECK(test::has(problems("TVMFFIWasmSafeCall", "libs/v0_2_83/base/x.wasm", 86), "of the line v0_2_83"));
 }
+
+}  // namespace library_tests
