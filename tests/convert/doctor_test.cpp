@@ -206,6 +206,10 @@ TEST_CASE("doctor: a shard of the wrong length") {
     CHECK(only(p.look(), "shard-length"));
     CHECK(only(look_at_server(p), "shard-length"));
     CHECK(only(look_at_server(p, {}, {.bytes = false}), "shard-length"));
+    // One that would go on for ever is left.
+    test::write_text(p.out + "/params_shard_0.bin", p.shard + std::string(3u << 20, 'y'));
+    CHECK(only(p.look(), "shard-length"));
+    CHECK(test::has(text(p.look()), "has 3149456 bytes"));
     // Without HEAD and without a length, a range tells.
     const auto mute = look_at_server(p,
                                      [](const auto& q, auto& a) {

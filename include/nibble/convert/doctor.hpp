@@ -98,6 +98,7 @@ public:
 
 private:
     using severity = finding::severity;
+    static constexpr std::uint64_t slack = 1 << 20;  // what is read beyond a known length: a server may send without end
 
     void add(severity level, std::string code, std::string rule, std::string file = {}, std::string remedy = {}, std::string tensor = {}) {
         report_.findings.push_back({level, std::move(code), {errc::mismatch, std::move(rule), std::move(file), std::move(tensor), {}, std::move(remedy)}});
@@ -309,10 +310,10 @@ private:
             if (shards.contains(name)) continue;
             sha256 sum;
             std::uint64_t n = 0;
-            const auto r = ask(name, {.on_bytes = [&](bytes_view bytes) {
-                                   sum.update(bytes);
-                                   n += bytes.size();
-                               }});
+            const auto r = ask(name, {.limit = k.n_bytes + slack, .on_bytes = [&](bytes_view bytes) {
+                                          sum.update(bytes);
+                                          n += bytes.size();
+                                      }});
             if (!r) return;
             if (!found(*r))
                 not_there(*r, name, "manifest-file", "package the folder again, or upload the whole of it");
@@ -357,20 +358,21 @@ private:
             sha256 strong;
             const auto known = known_.find(s.path);
             std::uint64_t n = 0;
-            const auto r = ask(s.path, {.on_bytes = [&](bytes_view bytes) {
-                                   sum.update(bytes);
-                                   if (known != known_.end()) strong.update(bytes);
-                                   n += bytes.size();
-                               }});
+            const auto r = ask(s.path, {.limit = s.n_bytes + slack, .on_bytes = [&](bytes_view bytes) {
+                                            sum.update(bytes);
+                                            if (known != known_.end()) strong.update(bytes);
+                                            n += bytes.size();
+                                        }});
             if (!r) return;
             if (!found(*r)) return not_there(*r, s.path, "shard", "upload it, or convert again");
             encoding(*r);
-            if (!r->whole && length_of(*r).value_or(0) >= s.n_bytes) {
+            if (!r->whole && !r->too_long && length_of(*r).value_or(0) >= s.n_bytes) {
                 add(severity::error, "shard-truncated",
                     "the server promises " + std::to_string(length_of(*r).value_or(0)) + " bytes and stops after " + std::to_string(n), named(s.path),
                     "is the file still being written, or is there a limit in the server?");
                 return;
             }
+            if (r->too_long) return wrong_length(length_of(*r).value_or(s.n_bytes + slack));
             if (n != s.n_bytes) return wrong_length(n);
             const bool wrong_md5 = !s.md5.empty() && sum.hex() != s.md5;
             const bool wrong_sha = known != known_.end() && (strong.hex() != known->second.sha256 || known->second.n_bytes != n);

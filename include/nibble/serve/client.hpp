@@ -50,15 +50,15 @@ inline constexpr bool has_https = false;
             return true;
         };
         const auto take_bytes = [&](const char* data, std::size_t n) {
+            stopped = n > q.limit - r.n_bytes;
+            if (stopped) return false;
             r.n_bytes += n;
-            if (q.on_bytes && r.status < 300) {
+            const bool good = r.status >= 200 && r.status < 300;
+            if (q.on_bytes && good)
                 q.on_bytes(bytes_view(reinterpret_cast<const std::byte*>(data), n));
-            } else if (r.body.size() + n <= q.limit) {
+            else
                 r.body.append(data, n);
-            } else {
-                stopped = true;
-            }
-            return !stopped;
+            return true;
         };
         const auto answered = q.method == "HEAD" ? client.Head(at->path, headers) : client.Get(at->path, headers, take_head, take_bytes);
         if (!answered && r.status == 0 && !stopped) {

@@ -38,7 +38,7 @@ namespace nibble::serve {
                 out.whole = false;
                 return out;
             }
-            if (!q.on_bytes && out.body.size() + bytes->size() > q.limit) {
+            if (bytes->size() > q.limit - out.n_bytes) {
                 out.too_long = true;
                 return out;
             }

@@ -82,7 +82,7 @@ struct query {
     std::string method = "GET";                     ///< or HEAD
     std::string range = {};                         ///< value of a Range header
     std::string origin = "https://webllm.example";  ///< the page that asks
-    std::uint64_t limit = 64 << 20;                 ///< longest body that is kept
+    std::uint64_t limit = 64 << 20;                 ///< longest body that is taken
     std::function<void(bytes_view)> on_bytes = {};  ///< takes the body of a good answer instead
 };
 
