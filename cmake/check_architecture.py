@@ -23,9 +23,10 @@ ARROWS = {
     "chat": {"core", "model"},
     "cpu": {"core", "codec"},
     "gpu": {"core", "codec"},
-    "convert": {"core", "codec", "source", "model", "shard", "onnx", "cpu", "chat"},
+    "serve": {"core"},
+    "convert": {"core", "codec", "source", "model", "shard", "onnx", "cpu", "chat", "serve"},
     "nibble.hpp": {"core", "codec"},
-    "convert.hpp": {"core", "codec", "source", "model", "shard", "onnx", "cpu", "convert"},
+    "convert.hpp": {"core", "codec", "source", "model", "shard", "onnx", "cpu", "chat", "serve", "convert"},
     "version.hpp": set(),
 }
 
@@ -35,8 +36,9 @@ DEPENDENCIES = {
     "glslang": "gpu/spirv.hpp",
     "nlohmann": "core/json.hpp",
     "tl": "core/result.hpp",
+    "httplib.h": "serve/http.hpp",
 }
-SYSTEM_FOLDERS = {"sys", "linux"}
+SYSTEM_FOLDERS = {"sys", "linux", "netinet"}
 
 # Rooms that build without exceptions, and so must not reach these headers by any path.
 LEAN_ROOMS = {"codec", "cpu", "gpu", "nibble.hpp"}
@@ -59,6 +61,10 @@ COVERED_ELSEWHERE = [
     ("model/chat_config.hpp", "convert/gen_config_test.cpp", "fields are tested by the configs that are made of them"),
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
+    ("serve/http.hpp", "serve/server_test.cpp", "the door to cpp-httplib holds no code of its own"),
+    ("serve/local.hpp", "convert/doctor_test.cpp", "the doctor's way to a folder"),
+    ("convert/template_check.hpp", "convert/doctor_test.cpp", "one of the doctor's findings"),
+    ("serve/client.hpp", "serve/server_test.cpp", "a client is tested against our server"),
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),

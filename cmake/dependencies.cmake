@@ -13,3 +13,18 @@ find_package(Threads REQUIRED)
 if(NIBBLE_BUILD_COMMAND)
   find_package(CLI11 REQUIRED)
 endif()
+
+# nibble_http: cpp-httplib, for the command's server and client; serve/http.hpp is its only door, and nothing that is installed as a
+# library needs it. Their tests are left out where the command is. Upstream installs a CMake package, Debian and Ubuntu a pkg-config file; how it was compiled (with
+# OpenSSL or not) changes its types, so that its flags must be the package's own.
+if(NIBBLE_BUILD_COMMAND)
+  add_library(nibble_http INTERFACE)
+  find_package(httplib QUIET CONFIG)
+  if(httplib_FOUND)
+    target_link_libraries(nibble_http INTERFACE httplib::httplib)
+  else()
+    find_package(PkgConfig REQUIRED)
+    pkg_check_modules(nibble_httplib REQUIRED IMPORTED_TARGET cpp-httplib>=0.11)
+    target_link_libraries(nibble_http INTERFACE PkgConfig::nibble_httplib)
+  endif()
+endif()

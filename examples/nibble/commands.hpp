@@ -31,5 +31,8 @@ void add_verify(CLI::App& app, context& shared);
 void add_diff(CLI::App& app, context& shared);
 void add_gen_config(CLI::App& app, context& shared);
 void add_chat_template(CLI::App& app, context& shared);
+void add_serve(CLI::App& app, context& shared);
+void add_doctor(CLI::App& app, context& shared);
+void add_check(CLI::App& app, context& shared);
 
 }  // namespace nibble::command

@@ -18,6 +18,9 @@ int main(int argc, char** argv) {
     command::add_diff(app, shared);
     command::add_gen_config(app, shared);
     command::add_chat_template(app, shared);
+    command::add_serve(app, shared);
+    command::add_doctor(app, shared);
+    command::add_check(app, shared);
 
     try {
         app.parse(argc, argv);

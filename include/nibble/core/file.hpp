@@ -65,6 +65,11 @@ public:
 
     [[nodiscard]] const std::string& path() const { return path_; }
     [[nodiscard]] std::uint64_t size() const { return size_; }
+    /// Whether what a path names, by its stat, is the very file that was opened.
+    [[nodiscard]] bool is_same(const struct stat& other) const {
+        struct stat st {};
+        return ::fstat(fd_, &st) == 0 && st.st_dev == other.st_dev && st.st_ino == other.st_ino;
+    }
     [[nodiscard]] std::int64_t modified_ns() const { return std::int64_t{modified_.tv_sec} * 1000000000 + modified_.tv_nsec; }
 
     /// Bytes [offset, offset + n): a view of the mapping, or of `scratch`, which then holds them.
