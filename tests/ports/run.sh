@@ -108,11 +108,12 @@ if [ "$port" = aarch64 ]; then
     options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ "-DCMAKE_CXX_FLAGS=-Wno-psabi"
         "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu;-cpu;max,sve256=on")
 else
-    # Neither threads nor exceptions are there; nor are signals, which Catch2 would catch.
+    # Neither threads nor exceptions are there; nor are signals, which Catch2 would catch. 64 KiB of stack, which is what a module has
+    # unless told otherwise, are too few for the tests.
     llvm=$(dirname "$(readlink -f "$(command -v clang++)")")
     options+=(-DCMAKE_SYSTEM_NAME=Generic -DCMAKE_SYSTEM_PROCESSOR=wasm32 -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_TARGET=wasm32-wasi
         "-DCMAKE_AR=$llvm/llvm-ar" "-DCMAKE_RANLIB=$llvm/llvm-ranlib" "-DCMAKE_CXX_FLAGS=-msimd128 -fno-exceptions -DCATCH_CONFIG_NO_POSIX_SIGNALS"
-        -DCMAKE_HAVE_LIBC_PTHREAD=ON -DTHREADS_HAVE_PTHREAD_ARG=OFF
+        "-DCMAKE_EXE_LINKER_FLAGS=-Wl,-z,stack-size=1048576" -DCMAKE_HAVE_LIBC_PTHREAD=ON -DTHREADS_HAVE_PTHREAD_ARG=OFF
         "-DCMAKE_CROSSCOMPILING_EMULATOR=node;--no-warnings;$PWD/tests/ports/wasi.mjs")
 fi
 cmake "${options[@]}"
