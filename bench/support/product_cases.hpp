@@ -123,7 +123,7 @@ private:
         for (std::size_t i = 0; i < count; ++i, to += size) {
             const auto bits = static_cast<std::uint32_t>(random());
             const float value = 0.01F + static_cast<float>(bits >> 16) * 0x1p-22F;
-            const float number = nibble::cpu::detail::is_pass_through<C> && bits % 2 == 0 ? -value : value;
+            const float number = nibble::is_plain<C> && bits % 2 == 0 ? -value : value;
             if (C::planes[p].type == encoding::f32)
                 nibble::store(to, number);
             else if (C::planes[p].type == encoding::f16)
@@ -224,7 +224,7 @@ void product(benchmark::State& state, const nibble::cpu::product_table* table, d
     double dot_operations = 0;
     constexpr std::size_t short_while = 20'000;
     const operations fma = multiply_adds(table->arch);
-    const operations dot = nibble::cpu::detail::is_pass_through<C> ? nullptr : dot_products(table->arch);
+    const operations dot = nibble::is_plain<C> ? nullptr : dot_products(table->arch);
     std::vector<std::function<void()>> all{run, [&] { benchmark::DoNotOptimize(stream_read(weights->next_bytes(), weights->n_bytes())); },
                                            [&] { fma_operations = fma == nullptr ? 0 : fma(short_while, sink); },
                                            [&] { dot_operations = dot == nullptr ? 0 : dot(short_while, sink); }};
@@ -272,7 +272,7 @@ void add_products(const std::string& verb, dims d, std::uint64_t m, bool from_me
             benchmark::RegisterBenchmark((name + mode).c_str(), f, t, d, m, from_memory)->UseManualTime()->Iterations(1)->Unit(benchmark::kMicrosecond);
         };
         add("exact", &product<nibble::cpu::exact, C>);
-        if constexpr (!nibble::cpu::detail::is_pass_through<C>) add("int8", &product<nibble::cpu::int8, C>);
+        if constexpr (!nibble::is_plain<C>) add("int8", &product<nibble::cpu::int8, C>);
         if (!all_archs) return;
     }
 }

@@ -57,7 +57,7 @@ void check_products() {
                 for (const auto& [first, last] : {std::pair{std::uint64_t{0}, rows}, {middle, rows}, {std::uint64_t{0}, middle}}) {
                     CHECK(product_error<cpu::exact, C>(*table, weights.view, x, m, first, last, expected, m != 1) < 1e-6);
                     if (m == 1) CHECK(product_error<cpu::exact, C>(*table, weights.view, x, m, first, last, expected, true) < 1e-6);
-                    if constexpr (!cpu::detail::is_pass_through<C>) {
+                    if constexpr (!is_plain<C>) {
                         const double error = product_error<cpu::int8, C>(*table, weights.view, x, m, first, last, expected, m != 1);
                         // Many results are as the bound says, a few as it happens; and none is too good to be int8.
                         CHECK(error < ((last - first) * m > 100 ? 8e-3 : 5e-2));

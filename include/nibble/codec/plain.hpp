@@ -18,6 +18,12 @@ struct plain {
     static constexpr block encode(const float* w, std::size_t, encode_options = {}) { return block{{number_cast<T>(*w)}}; }
 };
 
+/// Whether a codec only casts.
+template <class C>
+inline constexpr bool is_plain = false;
+template <class T>
+inline constexpr bool is_plain<plain<T>> = true;
+
 using q0f16 = plain<f16>;
 using q0bf16 = plain<bf16>;
 using q0f32 = plain<float>;

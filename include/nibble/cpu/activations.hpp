@@ -75,7 +75,7 @@ inline constexpr std::size_t group_of<C> = C::group > 1 ? C::group : 32;
 /// `exact` where it goes by bytes.
 template <class Arch, class Mode, codec C>
 void prepare(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k, std::byte* prepared) {
-    static_assert(std::is_same_v<Mode, exact> || !detail::is_pass_through<C>,
+    static_assert(std::is_same_v<Mode, exact> || !is_plain<C>,
                   "nibble: arithmetic int8 is for weights with codes; plain weights are multiplied in arithmetic exact");
 #if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
     if constexpr (detail::by_bytes<Arch, Mode, C>) {

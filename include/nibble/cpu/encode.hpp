@@ -45,11 +45,6 @@ struct rows_of_codec<affine<Packing, Scale, Bias, Group, kn>> {
 template <class C, std::size_t p>
 inline constexpr std::size_t group_bytes = p < C::planes.size() ? sizeof(std::tuple_element_t<(p < C::planes.size() ? p : 0), typename C::block>) : 0;
 
-template <class C>
-inline constexpr bool is_plain = false;
-template <class T>
-inline constexpr bool is_plain<plain<T>> = true;
-
 /// Whether a codec's groups are encoded by vectors: MLC's shapes, and bytes.
 template <class C>
 inline constexpr bool has_vector_encoder = false;
@@ -89,7 +84,7 @@ using rows_of = typename detail::rows_of_codec<C>::type;
 template <class Arch, encoder C, class T>
 void encode_row(const T* row, std::uint64_t k, std::byte* codes, std::byte* scales, encode_options options = {}) {
     static_assert(C::planes.size() <= 2, "nibble: cpu::encode_row writes a plane of codes and a plane of scales; this codec has more");
-    if constexpr (detail::is_plain<C>) {
+    if constexpr (is_plain<C>) {
         if (codes != nullptr) cast_row<Arch>(row, k, static_cast<typename C::model_type*>(static_cast<void*>(codes)));
     } else {
         const auto* values = reinterpret_cast<const std::byte*>(row);

@@ -34,7 +34,7 @@ template <class Arch, class C>
 inline constexpr std::size_t panel_k = [] {
     constexpr std::size_t unit = [] {
         if constexpr (word_coded<C>) return 16 * C::packing::per_word;
-        return is_pass_through<C> ? 64 : C::group;
+        return is_plain<C> ? 64 : C::group;
     }();
     constexpr std::size_t fits = 24576 / sizeof(float_panel<Arch>::values[0]);
     constexpr std::size_t most = fits < float_panel<Arch>::n_k ? fits : float_panel<Arch>::n_k;
@@ -168,7 +168,7 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
             }
         }
         return rows.count;
-    } else if constexpr (is_pass_through<C>) {
+    } else if constexpr (is_plain<C>) {
         using number = typename C::model_type;
         const std::uint64_t count = last - n < width ? last - n : width;
         const std::byte* rows = w.planes[0] + n * w.k * sizeof(number);

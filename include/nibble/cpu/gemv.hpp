@@ -296,7 +296,7 @@ void gemv(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_
 #if defined(__AVX2__) && defined(__F16C__)
     if constexpr (detail::by_short_bytes<Arch, Mode, C>) return detail::gemv_by_short_bytes<Arch, C, detail::digits_of<Mode>>(w, x, first, last, y);
 #endif
-    if constexpr (detail::is_pass_through<C>) {
+    if constexpr (is_plain<C>) {
         using number = typename C::model_type;
         for (std::uint64_t n = first; n < last; ++n) y[n] = detail::dot_plain<Arch, number>(w.planes[0] + n * w.k * sizeof(number), values, w.k);
     } else if constexpr (detail::word_coded<C>) {

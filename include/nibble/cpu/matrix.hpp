@@ -36,11 +36,6 @@ struct matrix {
 
 namespace detail {
 
-template <class C>
-inline constexpr bool is_pass_through = false;
-template <class T>
-inline constexpr bool is_pass_through<plain<T>> = true;
-
 template <class Layout>
 inline constexpr std::size_t rows_interleaved = 0;
 template <std::size_t R>

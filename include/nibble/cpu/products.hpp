@@ -33,7 +33,7 @@ struct product {
 
 template <class Arch, class Mode, class C>
 constexpr product make_product() {
-    if constexpr (is_pass_through<C> && std::is_same_v<Mode, int8>) {
+    if constexpr (is_plain<C> && std::is_same_v<Mode, int8>) {
         return {};
     } else {
         return {&cpu::prepare<Arch, Mode, C>, &cpu::gemv<Arch, Mode, C>, &cpu::gemm<Arch, Mode, C>};
@@ -83,7 +83,7 @@ struct product_table {
 private:
     template <class Mode, class C>
     [[nodiscard]] detail::product product_of() const {
-        static_assert(std::is_same_v<Mode, exact> || !detail::is_pass_through<C>,
+        static_assert(std::is_same_v<Mode, exact> || !is_plain<C>,
                       "nibble: arithmetic int8 is for weights with codes; plain weights are multiplied in arithmetic exact");
         if constexpr (detail::is_in<C, product_codecs>) return of[detail::mode_index<Mode>][detail::index_in<C, product_codecs>];
         return detail::make_product<default_arch, Mode, C>();
