@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # nibble::nibble    header-only: core, codec, cpu, gpu text generators
 # nibble::formats   adds what the file formats need: source, model, shard, convert
+# nibble::spirv     optional, adds glslang for gpu/spirv.hpp
+# nibble::vulkan    optional, adds Vulkan for gpu/vulkan.hpp
 # nibble::kernels   optional compiled kernels, one translation unit per architecture (kernels.cmake)
 
 add_library(nibble INTERFACE)
@@ -21,6 +23,19 @@ add_library(nibble_formats INTERFACE)
 add_library(nibble::formats ALIAS nibble_formats)
 set_target_properties(nibble_formats PROPERTIES EXPORT_NAME formats)
 target_link_libraries(nibble_formats INTERFACE nibble nlohmann_json::nlohmann_json Threads::Threads)
+
+if(TARGET glslang::glslang-default-resource-limits)
+  add_library(nibble_spirv INTERFACE)
+  add_library(nibble::spirv ALIAS nibble_spirv)
+  set_target_properties(nibble_spirv PROPERTIES EXPORT_NAME spirv)
+  target_link_libraries(nibble_spirv INTERFACE nibble glslang::glslang glslang::SPIRV glslang::glslang-default-resource-limits Threads::Threads)
+endif()
+if(TARGET Vulkan::Vulkan)
+  add_library(nibble_vulkan INTERFACE)
+  add_library(nibble::vulkan ALIAS nibble_vulkan)
+  set_target_properties(nibble_vulkan PROPERTIES EXPORT_NAME vulkan)
+  target_link_libraries(nibble_vulkan INTERFACE nibble Vulkan::Vulkan)
+endif()
 
 # What our own programs, tests and benchmarks are built with; nothing of it reaches a consumer.
 add_library(nibble_build_options INTERFACE)

@@ -123,8 +123,8 @@ TEST_CASE("manifest: the ranges of a call cover its rows once, and no limit is b
     const manifest m = test::manifest_of(data.at("manifests").at("gemv"));
     std::uint64_t cut = 0;
     for (std::uint64_t n = 1; n < 3000; n += 37) {
-        for (const std::uint64_t k : {64, 96, 1000}) {
-            for (const std::uint64_t alignment : {4, 16, 64, 256}) {
+        for (const std::uint64_t k : {64u, 96u, 1000u}) {
+            for (const std::uint64_t alignment : {4u, 16u, 64u, 256u}) {
                 device_limits limits;
                 limits.max_binding_bytes = 40000;
                 limits.max_workgroups = 7;
