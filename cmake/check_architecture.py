@@ -93,7 +93,7 @@ def tree_files(root):
     else:
         paths = []
         for folder, folders, names in os.walk(root):
-            folders[:] = [f for f in folders if f not in ("build", "out", "__pycache__")]
+            folders[:] = [f for f in folders if f not in ("build", "out", "__pycache__", "node_modules", "python_modules")]
             paths += [os.path.relpath(os.path.join(folder, n), root) for n in names]
     return sorted(p for p in set(paths) if os.path.isfile(os.path.join(root, p)))
 
