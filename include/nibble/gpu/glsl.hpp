@@ -18,18 +18,23 @@ struct glsl_dialect {
     }
     [[nodiscard]] static std::string literal(shader_type t, std::uint32_t bits) {
         switch (t.of) {
-            case scalar::u32: return std::to_string(bits) + "u";
-            case scalar::i32: return std::to_string(static_cast<std::int32_t>(bits));
-            case scalar::boolean: return bits != 0 ? "true" : "false";
-            case scalar::f16: return "float16_t(" + float_text(std::bit_cast<float>(bits)) + ")";
-            case scalar::f32: break;
+            case scalar::u32:
+                return std::to_string(bits) + "u";
+            case scalar::i32:
+                return std::to_string(static_cast<std::int32_t>(bits));
+            case scalar::boolean:
+                return bits != 0 ? "true" : "false";
+            case scalar::f16:
+                return "float16_t(" + float_text(std::bit_cast<float>(bits)) + ")";
+            case scalar::f32:
+                break;
         }
         return float_text(std::bit_cast<float>(bits));
     }
     [[nodiscard]] static std::string call(const node& n, const std::string& arguments) {
-        constexpr std::array<std::string_view, 21> names{"dot",  "fma", "min", "max", "clamp", "abs", "exp", "log", "tanh", "sqrt", "inversesqrt", "floor",
-                                                         "roundEven", "pow", "sin", "cos", "unpackHalf2x16", "dot_packed_i8", "subgroupAdd", "subgroupMax",
-                                                         "subgroupMin"};
+        constexpr std::array<std::string_view, 21> names{
+            "dot",       "fma", "min", "max", "clamp",          "abs",           "exp",         "log",         "tanh",       "sqrt", "inversesqrt", "floor",
+            "roundEven", "pow", "sin", "cos", "unpackHalf2x16", "dot_packed_i8", "subgroupAdd", "subgroupMax", "subgroupMin"};
         // An instruction that glslang 12 has no function for is declared with its literal last.
         const bool instruction = n.function == function::dot_packed_i8;
         return std::string(names[static_cast<std::size_t>(n.function)]) + "(" + arguments + (instruction ? ", 0)" : ")");
@@ -73,8 +78,9 @@ struct glsl_dialect {
     if (m.features.int8_dot) {
         // glslang 12 does not know the extension for integer dot products, but every version knows how to declare the instruction.
         extension("GL_EXT_spirv_intrinsics");
-        text += "spirv_instruction(extensions = [\"SPV_KHR_integer_dot_product\"], capabilities = [6019, 6018], id = 4450)\n"
-                "int dot_packed_i8(uint a, uint b, spirv_literal int format);\n";
+        text +=
+            "spirv_instruction(extensions = [\"SPV_KHR_integer_dot_product\"], capabilities = [6019, 6018], id = 4450)\n"
+            "int dot_packed_i8(uint a, uint b, spirv_literal int format);\n";
     }
     text += "\nlayout(local_size_x = " + std::to_string(m.workgroup[0]) + ") in;\n";
     std::size_t at = 0;
@@ -92,8 +98,8 @@ struct glsl_dialect {
         text += "layout(constant_id = " + std::to_string(c.id) + ") const uint " + c.name + " = " + std::to_string(c.value) + "u;\n";
     }
     for (const auto& s : p.shared) text += "shared " + dialect::type(s.type) + " " + s.name + "[" + std::to_string(s.count) + "];\n";
-    constexpr std::array<std::string_view, n_builtins> builtins{"uvec3 workgroup_id = gl_WorkGroupID",       "uvec3 num_workgroups = gl_NumWorkGroups",
-                                                                "uint local_index = gl_LocalInvocationIndex", "uint subgroup_id = gl_SubgroupID",
+    constexpr std::array<std::string_view, n_builtins> builtins{"uvec3 workgroup_id = gl_WorkGroupID",          "uvec3 num_workgroups = gl_NumWorkGroups",
+                                                                "uint local_index = gl_LocalInvocationIndex",   "uint subgroup_id = gl_SubgroupID",
                                                                 "uint subgroup_lane = gl_SubgroupInvocationID", "uint subgroup_size = gl_SubgroupSize",
                                                                 "uint num_subgroups = gl_NumSubgroups"};
     text += "\nvoid " + m.entry + "() {\n";

@@ -9,12 +9,15 @@
 //     auto i = s.let("i", s.invocation());
 //     s.if_(i < s.size("n"), [&] { y[i] = a[i] + 1.0F; });
 
+#include <array>
 #include <bit>
 #include <cassert>
 #include <concepts>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -83,7 +86,9 @@ inline constexpr bool never = false;
 
 /// A type that shaders compute with.
 template <class T>
-concept shader_value = requires { detail::scalar_of<typename detail::type_facts<T>::element>::id; };
+concept shader_value = requires {
+    detail::scalar_of<typename detail::type_facts<T>::element>::id;
+};
 
 /// Scalar type and width of a shader type.
 template <shader_value T>
@@ -106,8 +111,7 @@ public:
 
     /// A number; f16 and vectors (the same number in each component) are made from one explicitly.
     template <class L>
-        requires(std::is_arithmetic_v<L>)
-    explicit(!std::same_as<L, T>) expr(L number) : id_(bits_of(number)) {
+    requires(std::is_arithmetic_v<L>) explicit(!std::same_as<L, T>) expr(L number) : id_(bits_of(number)) {
         using element = element_of<T>;
         constexpr bool right = std::same_as<L, element> || (std::same_as<L, float> && std::same_as<element, f16>);
         static_assert(right, "nibble: a number must have the C++ type of the shader's: 4u for u32, 4 for i32, 4.0F for f32 and f16");
@@ -125,7 +129,7 @@ public:
 
     /// A condition of the shader is none of C++.
     template <class B>
-        requires std::same_as<B, bool>
+    requires std::same_as<B, bool>
     explicit operator B() const {
         static_assert(detail::never<B>, "nibble: a shader's condition is not known in C++; write if_(condition, [&] { ... }) or select(condition, a, b)");
         return false;
@@ -134,8 +138,19 @@ public:
     /// The node, made now if this is a number that belongs to no shader yet.
     [[nodiscard]] node_id node_in(shader& s) const;
     [[nodiscard]] shader* owner() const { return owner_; }
-    /// The bits of a number that belongs to no shader yet.
+    /// Whether this is a number that belongs to no shader yet, and that number is x.
     [[nodiscard]] bool is_number(double x) const;
+    /// The number, in each component: none where it belongs to a shader.
+    [[nodiscard]] std::optional<element_of<T>> number() const {
+        using element = element_of<T>;
+        if (owner_ != nullptr) return std::nullopt;
+        if constexpr (std::same_as<element, f32>)
+            return std::bit_cast<float>(id_);
+        else if constexpr (std::same_as<element, f16>)
+            return to_f16(std::bit_cast<float>(id_));
+        else
+            return static_cast<element>(id_);
+    }
 
 private:
     shader* owner_ = nullptr;
@@ -143,15 +158,20 @@ private:
 
     template <class L>
     static std::uint32_t bits_of(L number) {
-        if constexpr (std::same_as<L, float>) return std::bit_cast<std::uint32_t>(number);
-        else return static_cast<std::uint32_t>(number);
+        if constexpr (std::same_as<L, float>)
+            return std::bit_cast<std::uint32_t>(number);
+        else
+            return static_cast<std::uint32_t>(number);
     }
 };
 
 namespace detail {
 
 template <class X>
-concept expression = requires { typename X::value_type; } && std::derived_from<X, expr<typename X::value_type>>;
+concept expression = requires {
+    typename X::value_type;
+}
+&&std::derived_from<X, expr<typename X::value_type>>;
 template <class X>
 concept operand = expression<X> || std::is_arithmetic_v<X>;
 
@@ -169,8 +189,10 @@ using type_in = typename operand_facts<X>::type;
 
 template <class T, operand X>
 expr<T> as(const X& x) {
-    if constexpr (expression<X>) return static_cast<const expr<T>&>(x);
-    else return expr<T>(x);
+    if constexpr (expression<X>)
+        return static_cast<const expr<T>&>(x);
+    else
+        return expr<T>(x);
 }
 
 /// The shader that operands belong to; one of them at least belongs to one.
@@ -180,6 +202,31 @@ shader& owner_of(const E&... e) {
     (void)((e.owner() != nullptr ? (found = e.owner(), true) : false) || ...);
     assert(found != nullptr);
     return *found;
+}
+
+/// a op b of two numbers of C++.
+template <op O, class T>
+T folded(T a, T b) {
+    if constexpr (O == op::add)
+        return a + b;
+    else if constexpr (O == op::subtract)
+        return a - b;
+    else if constexpr (O == op::multiply)
+        return a * b;
+    else if constexpr (O == op::divide)
+        return a / b;
+    else if constexpr (O == op::modulo)
+        return a % b;
+    else if constexpr (O == op::shift_left)
+        return a << b;
+    else if constexpr (O == op::shift_right)
+        return a >> b;
+    else if constexpr (O == op::bit_and)
+        return a & b;
+    else if constexpr (O == op::bit_or)
+        return a | b;
+    else
+        return a ^ b;
 }
 
 /// The type of `a op b`: that of both, or that of the vector where the other is its scalar. void if there is none.
@@ -219,7 +266,10 @@ auto arithmetic(const A& a, const B& b) {
         static_assert(!bitwise || whole, "nibble: bits, shifts and remainders need u32 or i32 operands");
         const auto l = as<type_in<A>>(a);
         const auto r = as<type_in<B>>(b);
-        // What a generic formula leaves behind: x * 1, x + 0, x >> 0.
+        // What a generic formula leaves behind: 32 * 4, x * 1, x + 0, x >> 0.
+        if constexpr (std::same_as<type_in<A>, type_in<B>> && (std::same_as<element, u32> || (std::same_as<element, f32> && !bitwise))) {
+            if (l.number() && r.number()) return expr<type>(folded<O>(*l.number(), *r.number()));
+        }
         if constexpr (std::same_as<type_in<A>, type>) {
             constexpr bool zero_is_nothing = O == op::add || O == op::subtract || O == op::shift_left || O == op::shift_right || O == op::bit_or;
             if ((O == op::multiply || O == op::divide) && r.is_number(1.0)) return l;
@@ -248,100 +298,64 @@ expr<bool> logical(const A& a, const B& b) {
 }
 
 template <class A, class B>
-concept operands = operand<A> && operand<B> && (expression<A> || expression<B>);
+concept operands = operand<A> && operand<B> &&(expression<A> || expression<B>);
 
 }  // namespace detail
 
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator+(const A& a, const B& b) {
-    return detail::arithmetic<op::add>(a, b);
-}
+requires detail::operands<A, B>
+auto operator+(const A& a, const B& b) { return detail::arithmetic<op::add>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator-(const A& a, const B& b) {
-    return detail::arithmetic<op::subtract>(a, b);
-}
+requires detail::operands<A, B>
+auto operator-(const A& a, const B& b) { return detail::arithmetic<op::subtract>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator*(const A& a, const B& b) {
-    return detail::arithmetic<op::multiply>(a, b);
-}
+requires detail::operands<A, B>
+auto operator*(const A& a, const B& b) { return detail::arithmetic<op::multiply>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator/(const A& a, const B& b) {
-    return detail::arithmetic<op::divide>(a, b);
-}
+requires detail::operands<A, B>
+auto operator/(const A& a, const B& b) { return detail::arithmetic<op::divide>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator%(const A& a, const B& b) {
-    return detail::arithmetic<op::modulo>(a, b);
-}
+requires detail::operands<A, B>
+auto operator%(const A& a, const B& b) { return detail::arithmetic<op::modulo>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator<<(const A& a, const B& b) {
-    return detail::arithmetic<op::shift_left>(a, b);
-}
+requires detail::operands<A, B>
+auto operator<<(const A& a, const B& b) { return detail::arithmetic<op::shift_left>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator>>(const A& a, const B& b) {
-    return detail::arithmetic<op::shift_right>(a, b);
-}
+requires detail::operands<A, B>
+auto operator>>(const A& a, const B& b) { return detail::arithmetic<op::shift_right>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator&(const A& a, const B& b) {
-    return detail::arithmetic<op::bit_and>(a, b);
-}
+requires detail::operands<A, B>
+auto operator&(const A& a, const B& b) { return detail::arithmetic<op::bit_and>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator|(const A& a, const B& b) {
-    return detail::arithmetic<op::bit_or>(a, b);
-}
+requires detail::operands<A, B>
+auto operator|(const A& a, const B& b) { return detail::arithmetic<op::bit_or>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto operator^(const A& a, const B& b) {
-    return detail::arithmetic<op::bit_xor>(a, b);
-}
+requires detail::operands<A, B>
+auto operator^(const A& a, const B& b) { return detail::arithmetic<op::bit_xor>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator<(const A& a, const B& b) {
-    return detail::compare<op::less>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator<(const A& a, const B& b) { return detail::compare<op::less>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator<=(const A& a, const B& b) {
-    return detail::compare<op::less_equal>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator<=(const A& a, const B& b) { return detail::compare<op::less_equal>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator>(const A& a, const B& b) {
-    return detail::compare<op::greater>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator>(const A& a, const B& b) { return detail::compare<op::greater>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator>=(const A& a, const B& b) {
-    return detail::compare<op::greater_equal>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator>=(const A& a, const B& b) { return detail::compare<op::greater_equal>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator==(const A& a, const B& b) {
-    return detail::compare<op::equal>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator==(const A& a, const B& b) { return detail::compare<op::equal>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator!=(const A& a, const B& b) {
-    return detail::compare<op::not_equal>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator!=(const A& a, const B& b) { return detail::compare<op::not_equal>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator&&(const A& a, const B& b) {
-    return detail::logical<op::both>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator&&(const A& a, const B& b) { return detail::logical<op::both>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-expr<bool> operator||(const A& a, const B& b) {
-    return detail::logical<op::either>(a, b);
-}
+requires detail::operands<A, B> expr<bool>
+operator||(const A& a, const B& b) { return detail::logical<op::either>(a, b); }
 
 /// Something that can be stored to: a variable, or an element of a buffer or an array.
 template <shader_value T>
@@ -411,9 +425,9 @@ using output_buffer = elements<T, place>;
 /// Builds a program. Names are made unique within it; every declaration is in the manifest that comes with the program.
 class shader {
 public:
-    explicit shader(std::string kernel, std::string codec = {}) {
-        program_.manifest.kernel = std::move(kernel);
-        program_.manifest.codec = std::move(codec);
+    explicit shader(std::string_view kernel, std::string_view codec = {}) {
+        program_.manifest.kernel = kernel;
+        program_.manifest.codec = codec;
         blocks_.emplace_back();
     }
     shader(const shader&) = delete;
@@ -426,16 +440,25 @@ public:
     /// A buffer that is only read: `length` elements of T.
     template <shader_value T>
     [[nodiscard]] input_buffer<T> input(std::string_view name, formula length, bool by_rows = false) {
-        return {this, declare<T>(name, std::move(length), access::read, by_rows)};
+        return {this, declare_input<T>(name, std::move(length), by_rows)};
     }
     /// A buffer that is stored to, and may be read.
     template <shader_value T>
     [[nodiscard]] output_buffer<T> output(std::string_view name, formula length, bool by_rows = false) {
-        return {this, declare<T>(name, std::move(length), access::read_write, by_rows)};
+        return {this, declare_output<T>(name, std::move(length), by_rows)};
+    }
+    /// The same for buffers whose type is known at run time only: the name that the buffer has in the text.
+    template <shader_value T>
+    std::string declare_input(std::string_view name, formula length, bool by_rows = false) {
+        return declare<T>(name, std::move(length), access::read, by_rows);
+    }
+    template <shader_value T>
+    std::string declare_output(std::string_view name, formula length, bool by_rows = false) {
+        return declare<T>(name, std::move(length), access::read_write, by_rows);
     }
     /// A size of the call: a literal where `baked` is not 0, else a parameter.
     [[nodiscard]] expr<u32> size(std::string_view name, u32 baked = 0) {
-        if (baked != 0) return expr<u32>(this, literal(type_of<u32>, baked));
+        if (baked != 0) return expr<u32>(baked);
         return parameter<u32>(name, formula::size(std::string(name)));
     }
     /// A size that the host may set when it makes the pipeline.
@@ -666,10 +689,13 @@ node_id expr<T>::node_in(shader& s) const {
 
 template <shader_value T>
 bool expr<T>::is_number(double x) const {
-    if (owner_ != nullptr) return false;
     using element = element_of<T>;
-    if constexpr (std::same_as<element, f32> || std::same_as<element, f16>) return static_cast<double>(std::bit_cast<float>(id_)) == x;
-    else return static_cast<double>(id_) == x;
+    const auto own = number();
+    if (!own) return false;
+    if constexpr (std::same_as<element, f16>)
+        return static_cast<double>(to_f32(*own)) == x;
+    else
+        return static_cast<double>(*own) == x;
 }
 
 template <shader_value T>
@@ -785,10 +811,19 @@ expr<To> bitcast(const X& x) {
     using from = detail::type_in<X>;
     constexpr bool four_bytes = !std::same_as<element_of<To>, f16> && !std::same_as<element_of<from>, f16>;
     static_assert(width_of<To> == width_of<from> && four_bytes, "nibble: a bit cast is between u32, i32 and f32 of one width");
-    if constexpr (std::same_as<To, from>) return x;
-    else return detail::build<To>(op::bitcast, x);
+    if constexpr (std::same_as<To, from>)
+        return x;
+    else
+        return detail::build<To>(op::bitcast, x);
 }
 /// A vector of four, of two, or of one in all components.
+template <detail::expression X, std::size_t N>
+auto vec_of(const std::array<X, N>& components) {
+    if constexpr (N == 1)
+        return components[0];
+    else
+        return std::apply([](const auto&... c) { return detail::build<vec<detail::type_in<X>, N>>(op::make, c...); }, components);
+}
 template <detail::expression X>
 auto vec4(const X& x, const X& y, const X& z, const X& w) {
     return detail::build<vec<detail::type_in<X>, 4>>(op::make, x, y, z, w);
@@ -800,8 +835,10 @@ auto vec2(const X& x, const X& y) {
 template <shader_value To, detail::operand X>
 expr<To> splat(const X& x) {
     static_assert(std::same_as<element_of<To>, detail::type_in<X>>, "nibble: a vector is filled with its own scalar; convert it: convert<f32>(x)");
-    if constexpr (width_of<To> == 1) return detail::as<To>(x);
-    else return detail::build<To>(op::make, detail::as<element_of<To>>(x));
+    if constexpr (width_of<To> == 1)
+        return detail::as<To>(x);
+    else
+        return detail::build<To>(op::make, detail::as<element_of<To>>(x));
 }
 /// condition ? a : b; both are evaluated.
 template <detail::operand A, detail::operand B>
@@ -822,15 +859,11 @@ auto fma(const A& a, const B& b, const C& c) {
     return detail::floating<function::fma>(a, b, c);
 }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto min(const A& a, const B& b) {
-    return detail::numeric<function::min>(a, b);
-}
+requires detail::operands<A, B>
+auto min(const A& a, const B& b) { return detail::numeric<function::min>(a, b); }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto max(const A& a, const B& b) {
-    return detail::numeric<function::max>(a, b);
-}
+requires detail::operands<A, B>
+auto max(const A& a, const B& b) { return detail::numeric<function::max>(a, b); }
 template <detail::expression A, detail::operand B, detail::operand C>
 auto clamp(const A& a, const B& low, const C& high) {
     return detail::numeric<function::clamp>(a, low, high);
@@ -869,10 +902,8 @@ auto round_even(const A& a) {
     return detail::floating<function::round_even>(a);
 }
 template <class A, class B>
-    requires detail::operands<A, B>
-auto pow(const A& a, const B& b) {
-    return detail::floating<function::pow>(a, b);
-}
+requires detail::operands<A, B>
+auto pow(const A& a, const B& b) { return detail::floating<function::pow>(a, b); }
 template <detail::expression A>
 auto sin(const A& a) {
     return detail::floating<function::sin>(a);

@@ -32,45 +32,70 @@ constexpr int rank_of(op o) {
         case op::bitcast:
         case op::make:
         case op::select:
-        case op::call: return 9;
+        case op::call:
+            return 9;
         case op::negate:
-        case op::logical_not: return 8;
+        case op::logical_not:
+            return 8;
         case op::multiply:
         case op::divide:
-        case op::modulo: return 7;
+        case op::modulo:
+            return 7;
         case op::add:
-        case op::subtract: return 6;
+        case op::subtract:
+            return 6;
         case op::less:
         case op::less_equal:
         case op::greater:
         case op::greater_equal:
         case op::equal:
-        case op::not_equal: return 4;
-        default: return 3;
+        case op::not_equal:
+            return 4;
+        default:
+            return 3;
     }
 }
 
 constexpr std::string_view sign_of(op o) {
     switch (o) {
-        case op::add: return "+";
-        case op::subtract: return "-";
-        case op::multiply: return "*";
-        case op::divide: return "/";
-        case op::modulo: return "%";
-        case op::shift_left: return "<<";
-        case op::shift_right: return ">>";
-        case op::bit_and: return "&";
-        case op::bit_or: return "|";
-        case op::bit_xor: return "^";
-        case op::less: return "<";
-        case op::less_equal: return "<=";
-        case op::greater: return ">";
-        case op::greater_equal: return ">=";
-        case op::equal: return "==";
-        case op::not_equal: return "!=";
-        case op::both: return "&&";
-        case op::either: return "||";
-        default: return "?";
+        case op::add:
+            return "+";
+        case op::subtract:
+            return "-";
+        case op::multiply:
+            return "*";
+        case op::divide:
+            return "/";
+        case op::modulo:
+            return "%";
+        case op::shift_left:
+            return "<<";
+        case op::shift_right:
+            return ">>";
+        case op::bit_and:
+            return "&";
+        case op::bit_or:
+            return "|";
+        case op::bit_xor:
+            return "^";
+        case op::less:
+            return "<";
+        case op::less_equal:
+            return "<=";
+        case op::greater:
+            return ">";
+        case op::greater_equal:
+            return ">=";
+        case op::equal:
+            return "==";
+        case op::not_equal:
+            return "!=";
+        case op::both:
+            return "&&";
+        case op::either:
+            return "||";
+        default:
+            return "?";
     }
 }
 
@@ -102,10 +127,18 @@ private:
     void print(const std::vector<statement>& block, int depth) {
         for (const auto& s : block) {
             switch (s.what) {
-                case statement::kind::let: line(depth, dialect_.let(s.type, s.name) + " = " + expression(s.a) + ";"); break;
-                case statement::kind::variable: line(depth, dialect_.variable(s.type, s.name) + " = " + expression(s.a) + ";"); break;
-                case statement::kind::array: line(depth, dialect_.array(s.type, s.name, s.count) + ";"); break;
-                case statement::kind::assign: print_assign(s, depth); break;
+                case statement::kind::let:
+                    line(depth, dialect_.let(s.type, s.name) + " = " + expression(s.a) + ";");
+                    break;
+                case statement::kind::variable:
+                    line(depth, dialect_.variable(s.type, s.name) + " = " + expression(s.a) + ";");
+                    break;
+                case statement::kind::array:
+                    line(depth, dialect_.array(s.type, s.name, s.count) + ";");
+                    break;
+                case statement::kind::assign:
+                    print_assign(s, depth);
+                    break;
                 case statement::kind::branch:
                     line(depth, "if (" + expression(s.a) + ") {");
                     print(s.body, depth + 1);
@@ -123,9 +156,15 @@ private:
                     line(depth, "}");
                     break;
                 }
-                case statement::kind::barrier: line(depth, dialect_.barrier()); break;
-                case statement::kind::leave: line(depth, "return;"); break;
-                case statement::kind::comment: line(depth, "// " + s.name); break;
+                case statement::kind::barrier:
+                    line(depth, dialect_.barrier());
+                    break;
+                case statement::kind::leave:
+                    line(depth, "return;");
+                    break;
+                case statement::kind::comment:
+                    line(depth, "// " + s.name);
+                    break;
             }
         }
     }
@@ -151,18 +190,29 @@ private:
 
     [[nodiscard]] std::string shown(const node& n) const {
         switch (n.what) {
-            case op::literal: return dialect_.literal(n.type, n.bits);
-            case op::name: return n.name;
-            case op::index: return (n.n_arguments == 2 ? inside(n.arguments[1], 9) : n.name) + "[" + expression(n.arguments[0]) + "]";
-            case op::component: return inside(n.arguments[0], 9) + "." + "xyzw"[n.bits];
-            case op::negate: return "-" + inside(n.arguments[0], 9);
-            case op::logical_not: return "!" + inside(n.arguments[0], 9);
+            case op::literal:
+                return dialect_.literal(n.type, n.bits);
+            case op::name:
+                return n.name;
+            case op::index:
+                return (n.n_arguments == 2 ? inside(n.arguments[1], 9) : n.name) + "[" + expression(n.arguments[0]) + "]";
+            case op::component:
+                return inside(n.arguments[0], 9) + "." + "xyzw"[n.bits];
+            case op::negate:
+                return "-" + inside(n.arguments[0], 9);
+            case op::logical_not:
+                return "!" + inside(n.arguments[0], 9);
             case op::convert:
-            case op::make: return std::string(dialect_.type(n.type)) + "(" + list(n) + ")";
-            case op::bitcast: return dialect_.bitcast(n.type, program_.nodes[n.arguments[0]].type, expression(n.arguments[0]));
-            case op::select: return dialect_.select(n.type, expression(n.arguments[0]), inside(n.arguments[1], 3), inside(n.arguments[2], 3));
-            case op::call: return dialect_.call(n, list(n));
-            default: break;
+            case op::make:
+                return std::string(dialect_.type(n.type)) + "(" + list(n) + ")";
+            case op::bitcast:
+                return dialect_.bitcast(n.type, program_.nodes[n.arguments[0]].type, expression(n.arguments[0]));
+            case op::select:
+                return dialect_.select(n.type, expression(n.arguments[0]), inside(n.arguments[1], 3), inside(n.arguments[2], 3));
+            case op::call:
+                return dialect_.call(n, list(n));
+            default:
+                break;
         }
         // Of sums and products, the left operand may rank the same; all others stand in parentheses unless they bind at once.
         const int rank = rank_of(n.what);

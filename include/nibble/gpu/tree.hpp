@@ -95,14 +95,14 @@ struct node {
 
 struct statement {
     enum class kind : std::uint8_t {
-        let,      ///< name = a, never changed
-        variable, ///< name = a
-        array,    ///< name of `count` elements, each zero
-        assign,   ///< a = b
-        branch,   ///< if a: body, else: other
-        loop,     ///< name from a, while below b, step c
-        barrier,  ///< all of a workgroup arrive, and see each other's writes to workgroup memory
-        leave,    ///< return
+        let,       ///< name = a, never changed
+        variable,  ///< name = a
+        array,     ///< name of `count` elements, each zero
+        assign,    ///< a = b
+        branch,    ///< if a: body, else: other
+        loop,      ///< name from a, while below b, step c
+        barrier,   ///< all of a workgroup arrive, and see each other's writes to workgroup memory
+        leave,     ///< return
         comment
     };
     kind what = kind::comment;

@@ -19,18 +19,23 @@ struct wgsl_dialect {
     }
     [[nodiscard]] static std::string literal(shader_type t, std::uint32_t bits) {
         switch (t.of) {
-            case scalar::u32: return std::to_string(bits) + "u";
-            case scalar::i32: return std::to_string(static_cast<std::int32_t>(bits));
-            case scalar::boolean: return bits != 0 ? "true" : "false";
-            case scalar::f16: return float_text(std::bit_cast<float>(bits)) + "h";
-            case scalar::f32: break;
+            case scalar::u32:
+                return std::to_string(bits) + "u";
+            case scalar::i32:
+                return std::to_string(static_cast<std::int32_t>(bits));
+            case scalar::boolean:
+                return bits != 0 ? "true" : "false";
+            case scalar::f16:
+                return float_text(std::bit_cast<float>(bits)) + "h";
+            case scalar::f32:
+                break;
         }
         return float_text(std::bit_cast<float>(bits));
     }
     [[nodiscard]] static std::string call(const node& n, const std::string& arguments) {
-        constexpr std::array<std::string_view, 21> names{"dot",  "fma", "min", "max",           "clamp",         "abs",         "exp",        "log",
-                                                         "tanh", "sqrt", "inverseSqrt", "floor", "round", "pow", "sin", "cos", "unpack2x16float",
-                                                         "dot4I8Packed", "subgroupAdd", "subgroupMax", "subgroupMin"};
+        constexpr std::array<std::string_view, 21> names{
+            "dot",   "fma", "min", "max", "clamp",           "abs",          "exp",         "log",         "tanh",       "sqrt", "inverseSqrt", "floor",
+            "round", "pow", "sin", "cos", "unpack2x16float", "dot4I8Packed", "subgroupAdd", "subgroupMax", "subgroupMin"};
         return std::string(names[static_cast<std::size_t>(n.function)]) + "(" + arguments + ")";
     }
     [[nodiscard]] static std::string bitcast(shader_type to, shader_type, const std::string& argument) { return "bitcast<" + type(to) + ">(" + argument + ")"; }
