@@ -22,7 +22,12 @@ struct low_first {
     static constexpr std::size_t per_word = PerWord;
     static constexpr std::uint32_t mask = (1u << Bits) - 1;
     static constexpr Word put(std::uint32_t code, std::size_t i) { return static_cast<Word>(code << (i * Bits)); }
-    static constexpr std::uint32_t get(Word w, std::size_t i) { return (static_cast<std::uint32_t>(w) >> (i * Bits)) & mask; }
+    static constexpr std::uint32_t get(Word w, std::size_t i) { return code(static_cast<std::uint32_t>(w), i); }
+    /// The same for any type that has shifts and masks: a shader expression too.
+    template <class T>
+    static constexpr T code(const T& w, std::size_t i) {
+        return (w >> T(static_cast<std::uint32_t>(i * Bits))) & T(mask);
+    }
 };
 
 /// The code that means 0 is a constant of the format.

@@ -44,12 +44,25 @@ struct plane {
 /// Layout [N, J]: a row's elements one after another (MLC's "_1").
 struct nk {
     static constexpr bool transposed = false;
-    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t, std::uint64_t n_columns) { return n * n_columns + j; }
+    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t n_columns) {
+        return at(n, j, n_rows, n_columns);
+    }
+    /// The same for any type that has sums and products: a shader expression too.
+    template <class T>
+    static constexpr T at(const T& n, const T& j, const T&, const T& n_columns) {
+        return n * n_columns + j;
+    }
 };
 /// Layout [J, N]: element j of all rows one after another (MLC's "_0").
 struct kn {
     static constexpr bool transposed = true;
-    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t) { return j * n_rows + n; }
+    static constexpr std::uint64_t index(std::uint64_t n, std::uint64_t j, std::uint64_t n_rows, std::uint64_t n_columns) {
+        return at(n, j, n_rows, n_columns);
+    }
+    template <class T>
+    static constexpr T at(const T& n, const T& j, const T& n_rows, const T&) {
+        return j * n_rows + n;
+    }
 };
 
 /// Layout of R rows side by side: element j of rows 0 to R - 1, then element j + 1 of the same rows, and so on; then the next R rows

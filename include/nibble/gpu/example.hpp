@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// An example of a call: everything that a kernel reads, and what it must give by the scalar law. By it a host, or a test, sees that a
+// kernel is right on a device.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "nibble/codec/codec.hpp"
+#include "nibble/core/number.hpp"
+#include "nibble/gpu/spec.hpp"
+
+namespace nibble::gpu {
+
+/// A kernel as it is tried: which one exactly, and the sizes of the call.
+struct trial {
+    std::string label;
+    kernel_spec spec;
+    size_values sizes;
+    [[nodiscard]] std::uint64_t size(std::string_view name) const { return find_size(sizes, name).value_or(0); }
+};
+
+/// One call with everything that it reads and what it must give.
+struct example {
+    size_values sizes;
+    std::vector<std::pair<std::string, std::uint32_t>> host;            ///< bits of the parameters that the host gives
+    std::vector<std::vector<std::byte>> buffers;                        ///< in the order of the bindings, outputs too: as they are before
+    std::vector<std::pair<std::size_t, std::vector<double>>> expected;  ///< by binding: every element afterwards
+    double tolerance = 1e-5;                                            ///< of the largest difference, in the largest magnitude expected
+};
+
+/// Tolerance for what is stored as f32 or f16, when sums are f32.
+[[nodiscard]] constexpr double tolerance_of(scalar stored) { return stored == scalar::f16 ? 1e-3 : 1e-5; }
+
+/// Numbers as bytes of a buffer of f32 or f16; `numbers` become what the buffer holds.
+[[nodiscard]] inline std::vector<std::byte> buffer_of(std::vector<float>& numbers, scalar type) {
+    std::vector<std::byte> bytes(numbers.size() * bytes_of(type));
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+        if (type == scalar::f16) {
+            const nibble::f16 h = to_f16(numbers[i]);
+            numbers[i] = to_f32(h);
+            std::memcpy(&bytes[i * 2], &h, 2);
+        } else {
+            std::memcpy(&bytes[i * 4], &numbers[i], 4);
+        }
+    }
+    return bytes;
+}
+[[nodiscard]] inline std::vector<std::byte> buffer_of(const std::vector<u32>& numbers) {
+    std::vector<std::byte> bytes(numbers.size() * 4);
+    if (!bytes.empty()) std::memcpy(bytes.data(), numbers.data(), bytes.size());
+    return bytes;
+}
+
+/// `count` normally distributed numbers, the same on every machine.
+[[nodiscard]] inline std::vector<float> random_numbers(std::size_t count, std::uint32_t seed, double scale = 1.0) {
+    std::mt19937 bits(seed);
+    std::vector<float> numbers(count);
+    for (auto& x : numbers) {  // the sum of four uniform numbers: no library's normal_distribution is the same everywhere
+        double sum = 0;
+        for (int i = 0; i < 4; ++i) sum += static_cast<double>(bits()) / 4294967296.0 - 0.5;
+        x = static_cast<float>(sum * 1.7320508 * scale);
+    }
+    return numbers;
+}
+
+/// Weights [n, k] of codec C, the bytes of their planes and what they decode to.
+struct example_weights {
+    std::vector<std::vector<std::byte>> planes;
+    std::vector<float> values;
+
+    /// W x, in double.
+    [[nodiscard]] std::vector<double> times(const std::vector<float>& x, std::size_t at, std::size_t n, std::size_t k) const {
+        std::vector<double> y(n);
+        for (std::size_t r = 0; r < n; ++r) {
+            for (std::size_t i = 0; i < k; ++i) y[r] += static_cast<double>(values[r * k + i]) * static_cast<double>(x[at + i]);
+        }
+        return y;
+    }
+};
+
+template <encoder C>
+[[nodiscard]] example_weights make_weights(std::uint64_t n, std::uint64_t k, std::uint32_t seed) {
+    const auto numbers = random_numbers(n * k, seed, 0.05);
+    const std::uint64_t groups = groups_of<C>(k);
+    example_weights made;
+    std::array<std::byte*, C::planes.size()> planes{};
+    for (std::size_t p = 0; p < planes.size(); ++p) {
+        std::uint64_t bytes = n * groups * C::planes[p].per_group * info(C::planes[p].type).block_bytes;
+        made.planes.emplace_back((bytes + 3) / 4 * 4);  // buffers are whole u32
+    }
+    for (std::size_t p = 0; p < planes.size(); ++p) planes[p] = made.planes[p].data();
+    made.values.resize(n * k);
+    std::array<float, C::group> values{};
+    for (std::uint64_t r = 0; r < n; ++r) {
+        for (std::uint64_t g = 0; g < groups; ++g) {
+            const std::size_t count = std::min<std::size_t>(C::group, k - g * C::group);
+            std::array<float, C::group> narrow{};
+            for (std::size_t i = 0; i < count; ++i) narrow[i] = to_f32(number_cast<typename C::model_type>(numbers[r * k + g * C::group + i]));
+            const auto block = C::encode(narrow.data(), count, {});
+            store_block<C>(block, planes, r, g, n, groups);
+            C::decode(block, values.data());
+            for (std::size_t i = 0; i < count; ++i) made.values[r * k + g * C::group + i] = values[i];
+        }
+    }
+    return made;
+}
+
+}  // namespace nibble::gpu

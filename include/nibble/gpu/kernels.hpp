@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+// The lists of GPU kernels and of the codecs that they are generated for. A new kernel is a header and a row in `kernels`; tests, the
+// command and benches loop over the list.
+//
+// A kernel is a struct of static members: name, purpose (a line), reads_weights, trials() (what is to be tried, edges included), and
+//   build<C>(spec, codec name)  make_example<C>(trial)   where it reads weights,
+//   build(spec)                 make_example(trial)      where it does not.
+
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "nibble/codec/registry.hpp"
+#include "nibble/gpu/dequantize.hpp"
+#include "nibble/gpu/gemv.hpp"
+
+namespace nibble::gpu {
+
+using kernels = type_list<dequantize, gemv>;
+
+/// A codec with the name by which programs ask for it.
+template <class C>
+struct named_codec {
+    using codec = C;
+    std::string_view name;
+};
+/// Every codec that kernels are generated for.
+inline constexpr std::tuple shader_codecs{named_codec<q4f16_1>{"q4f16_1"},   named_codec<q4f32_1>{"q4f32_1"},   named_codec<q4f16_0>{"q4f16_0"},
+                                          named_codec<q4bf16_1>{"q4bf16_1"}, named_codec<q4bf16_0>{"q4bf16_0"}, named_codec<q3f16_1>{"q3f16_1"},
+                                          named_codec<q3f16_0>{"q3f16_0"},   named_codec<q8f16_1>{"q8f16_1"},   named_codec<q0f16>{"q0f16"},
+                                          named_codec<q0bf16>{"q0bf16"},     named_codec<q0f32>{"q0f32"}};
+
+/// Calls f.template operator()<Kernel>() for each kernel, in the order of the list.
+template <class F, class... K>
+void for_each_kernel(F&& f, type_list<K...>) {
+    (f.template operator()<K>(), ...);
+}
+template <class F>
+void for_each_kernel(F&& f) {
+    for_each_kernel(f, kernels{});
+}
+/// Calls f.template operator()<C>(name) for each codec.
+template <class F>
+void for_each_shader_codec(F&& f) {
+    std::apply([&](const auto&... c) { (f.template operator()<typename std::remove_cvref_t<decltype(c)>::codec>(c.name), ...); }, shader_codecs);
+}
+
+[[nodiscard]] inline std::string kernel_names() {
+    std::string names;
+    for_each_kernel([&]<class K>() { names += (names.empty() ? "" : ", ") + std::string(K::name); });
+    return names;
+}
+[[nodiscard]] inline std::string shader_codec_names() {
+    std::string names;
+    for_each_shader_codec([&]<class C>(std::string_view name) { names += (names.empty() ? "" : ", ") + std::string(name); });
+    return names;
+}
+
+/// The kernel of that name for that codec, which is ignored by kernels that read no weights. Errors: unsupported (no such kernel or codec).
+[[nodiscard]] inline result<program> build_kernel(std::string_view kernel, std::string_view codec, const kernel_spec& spec) {
+    result<program> built = fail(error{errc::unsupported, "there is no kernel \"" + std::string(kernel) + "\"", {}, {}, {}, "known are " + kernel_names()});
+    for_each_kernel([&]<class K>() {
+        if (K::name != kernel) return;
+        if constexpr (K::reads_weights) {
+            built = fail(error{
+                errc::unsupported, "no kernels are generated for the codec \"" + std::string(codec) + "\"", {}, {}, {}, "known are " + shader_codec_names()});
+            for_each_shader_codec([&]<class C>(std::string_view name) {
+                if (name == codec) built = K::template build<C>(spec, name);
+            });
+        } else {
+            built = K::build(spec);
+        }
+    });
+    return built;
+}
+
+/// Calls f(kernel name, codec name, trial, build, example) for everything that is to be tried; the last two are functions that make the
+/// program and the example.
+template <class F>
+void for_each_trial(F&& f) {
+    for_each_kernel([&]<class K>() {
+        for (const trial& t : K::trials()) {
+            if constexpr (K::reads_weights) {
+                for_each_shader_codec([&]<class C>(std::string_view codec) {
+                    f(
+                        K::name, codec, t, [&] { return K::template build<C>(t.spec, codec); }, [&] { return K::template make_example<C>(t); });
+                });
+            } else {
+                f(
+                    K::name, std::string_view(), t, [&] { return K::build(t.spec); }, [&] { return K::make_example(t); });
+            }
+        }
+    });
+}
+
+}  // namespace nibble::gpu
