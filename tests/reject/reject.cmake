@@ -4,6 +4,7 @@
 
 file(STRINGS ${SOURCE} expect REGEX "^// expect: " LIMIT_COUNT 1)
 string(REPLACE "// expect: " "" expect "${expect}")
+string(REPLACE "\\;" ";" expect "${expect}")
 if(expect STREQUAL "")
   message(FATAL_ERROR "${SOURCE} has no line \"// expect: \"")
 endif()

@@ -373,10 +373,6 @@ public:
         store(x);
         return *this;
     }
-    const place& operator=(const place& x) {
-        store(x);
-        return *this;
-    }
     template <detail::operand X>
     const place& operator+=(const X& x) const {
         return *this = *this + x;
@@ -402,7 +398,10 @@ public:
         static_assert(detail::never<X>, "nibble: this buffer is only read; declare it with output<T> to store to it");
         return *this;
     }
-    const read_only& operator=(const read_only&) = delete;
+    const read_only& operator=(const read_only&) const {
+        static_assert(detail::never<T>, "nibble: this buffer is only read; declare it with output<T> to store to it");
+        return *this;
+    }
 };
 
 /// Elements by index: a buffer, workgroup memory or an array of one invocation.
