@@ -3,9 +3,12 @@
 // An example of a call: everything that a kernel reads, and what it must give by the scalar law. By it a host, or a test, sees that a
 // kernel is right on a device.
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <string_view>
@@ -13,6 +16,7 @@
 #include <vector>
 
 #include "nibble/codec/codec.hpp"
+#include "nibble/core/bytes.hpp"
 #include "nibble/core/number.hpp"
 #include "nibble/gpu/spec.hpp"
 
@@ -29,7 +33,7 @@ struct trial {
 /// One call with everything that it reads and what it must give.
 struct example {
     size_values sizes;
-    std::vector<std::pair<std::string, std::uint32_t>> host;            ///< bits of the parameters that the host gives
+    parameter_values host;                                              ///< what the host gives
     std::vector<std::vector<std::byte>> buffers;                        ///< in the order of the bindings, outputs too: as they are before
     std::vector<std::pair<std::size_t, std::vector<double>>> expected;  ///< by binding: every element afterwards
     double tolerance = 1e-5;                                            ///< of the largest difference, in the largest magnitude expected
@@ -68,6 +72,44 @@ struct example {
         x = static_cast<float>(sum * 1.7320508 * scale);
     }
     return numbers;
+}
+
+/// The numbers that a buffer holds.
+[[nodiscard]] inline std::vector<double> numbers_in(const std::vector<std::byte>& bytes, scalar type, std::size_t count) {
+    std::vector<double> numbers(count, std::numeric_limits<double>::quiet_NaN());
+    for (std::size_t i = 0; i < count && (i + 1) * bytes_of(type) <= bytes.size(); ++i) {
+        const std::byte* at = &bytes[i * bytes_of(type)];
+        switch (type) {
+            case scalar::f16: numbers[i] = static_cast<double>(to_f32(load<nibble::f16>(at))); break;
+            case scalar::f32: numbers[i] = static_cast<double>(load<float>(at)); break;
+            case scalar::i32: numbers[i] = static_cast<double>(load<std::int32_t>(at)); break;
+            default: numbers[i] = static_cast<double>(load<std::uint32_t>(at)); break;
+        }
+    }
+    return numbers;
+}
+
+/// How far a device is from the law, and where it is farthest: max |y - expected| / max |expected| of the worst output.
+struct deviation {
+    double error = 0;  ///< infinite where something expected to be a number is none
+    std::string output;
+    std::size_t index = 0;
+};
+/// `after`: the buffers as the kernel left them, in the order of the bindings.
+[[nodiscard]] inline deviation compare(const example& e, const manifest& m, const std::vector<std::vector<std::byte>>& after) {
+    deviation worst;
+    for (const auto& [binding, expected] : e.expected) {
+        const auto& b = m.bindings[binding];
+        const auto numbers = numbers_in(after[binding], b.type, expected.size());
+        double largest = 0;
+        for (const double x : expected) largest = std::max(largest, std::abs(x));
+        for (std::size_t i = 0; i < expected.size(); ++i) {
+            const double distance = std::abs(numbers[i] - expected[i]);
+            const double relative = std::isfinite(distance) ? distance / std::max(largest, 1e-30) : std::numeric_limits<double>::infinity();
+            if (relative > worst.error) worst = {relative, b.name, i};
+        }
+    }
+    return worst;
 }
 
 /// Weights [n, k] of codec C, the bytes of their planes and what they decode to.

@@ -85,12 +85,11 @@ void for_each_trial(F&& f) {
         for (const trial& t : K::trials()) {
             if constexpr (K::reads_weights) {
                 for_each_shader_codec([&]<class C>(std::string_view codec) {
-                    f(
-                        K::name, codec, t, [&] { return K::template build<C>(t.spec, codec); }, [&] { return K::template make_example<C>(t); });
+                    const auto build = [t, codec] { return K::template build<C>(t.spec, codec); };
+                    f(K::name, codec, t, build, [t] { return K::template make_example<C>(t); });
                 });
             } else {
-                f(
-                    K::name, std::string_view(), t, [&] { return K::build(t.spec); }, [&] { return K::make_example(t); });
+                f(K::name, std::string_view(), t, [t] { return K::build(t.spec); }, [t] { return K::make_example(t); });
             }
         }
     });
