@@ -34,6 +34,7 @@ ARROWS = {
 DEPENDENCIES = {
     "xsimd": "cpu/simd.hpp",
     "glslang": "gpu/spirv.hpp",
+    "vulkan": "gpu/vulkan_context.hpp",
     "nlohmann": "core/json.hpp",
     "tl": "core/result.hpp",
     "httplib.h": "serve/http.hpp",
@@ -68,6 +69,7 @@ COVERED_ELSEWHERE = [
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
+    ("gpu/vulkan_context.hpp", "gpu/vulkan_test.cpp", "the lower half of one runner"),
     ("cpu/simd.hpp", "cpu/encode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
     ("cpu/matrix.hpp", "cpu/products_test.cpp", "what products are given, tested through them"),
     ("cpu/activations*.hpp", "cpu/products_test.cpp", "prepared activations mean nothing without the product that reads them"),

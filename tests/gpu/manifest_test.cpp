@@ -118,6 +118,30 @@ TEST_CASE("manifest: plans are those that all hosts make") {
     }
 }
 
+TEST_CASE("manifest: parameters of the host have the bits of their type") {
+    manifest m;
+    m.kernel = "test";
+    m.parameters = {{"n", scalar::u32, formula(7)}, {"eps", scalar::f32, {}}, {"past", scalar::i32, {}}, {"causal", scalar::boolean, {}}};
+    auto dispatches = plan(m, {});
+    REQUIRE(dispatches);
+    REQUIRE(dispatches->size() == 1);
+    REQUIRE(give_parameters(m, {{"past", -2}, {"causal", 1}, {"eps", 0.1}}, *dispatches));
+    CHECK(dispatches->front().parameters == std::vector<std::uint32_t>{7, 0x3DCCCCCD, 0xFFFFFFFE, 1});
+
+    const auto refused = [&](const parameter_values& values) {
+        const auto r = give_parameters(m, values, *dispatches);
+        return r ? std::string() : r.error().rule;
+    };
+    CHECK(refused({{"past", 0}, {"eps", 0}}) == "kernel 'test' takes the parameter 'causal' from its host, which does not give it");
+    CHECK(refused({{"past", 0.5}, {"eps", 0}, {"causal", 0}}) == "kernel 'test' takes the parameter 'past' as i32, which cannot be 0.500000");
+    CHECK(refused({{"past", 2147483648.0}, {"eps", 0}, {"causal", 0}}).find("2147483648") != std::string::npos);
+    CHECK(refused({{"past", std::numeric_limits<double>::quiet_NaN()}, {"eps", 0}, {"causal", 0}}).find("nan") != std::string::npos);
+    CHECK(refused({{"past", 0}, {"eps", 1e39}, {"causal", 0}}).find("'eps' as f32") != std::string::npos);
+    CHECK(refused({{"past", 0}, {"eps", std::numeric_limits<double>::infinity()}, {"causal", 0}}).empty());
+    CHECK(refused({{"past", 0}, {"eps", 0}, {"causal", 2}}).find("'causal' as bool") != std::string::npos);
+    CHECK(refused({{"past", 0}, {"eps", 0}, {"causal", 0}, {"n", 8}}) == "kernel 'test' takes no parameter 'n' from its host");
+}
+
 TEST_CASE("manifest: the ranges of a call cover its rows once, and no limit is broken") {
     const json data = plans();
     const manifest m = test::manifest_of(data.at("manifests").at("gemv"));
@@ -152,6 +176,7 @@ TEST_CASE("manifest: the ranges of a call cover its rows once, and no limit is b
                     }
                 }
                 REQUIRE(next == n);
+                REQUIRE(buffer_bytes(m, *got) == ends);
             }
         }
     }

@@ -179,6 +179,16 @@ struct dispatch {
 /// limit that no cut can respect, or sizes for which a formula has no value). Which features a device has is not asked here.
 [[nodiscard]] result<std::vector<dispatch>> plan(const manifest& m, const size_values& sizes, const device_limits& limits = {});
 
+/// Parameters that the host gives, by name: {{"eps", 1e-6}}.
+using parameter_values = std::vector<std::pair<std::string, double>>;
+
+/// Writes the host's parameters into the dispatches of a plan. Errors: missing (one is not given), mismatch (a name that the kernel does
+/// not take from the host, or a number that is not one of its type's).
+[[nodiscard]] result<void> give_parameters(const manifest& m, const parameter_values& values, std::vector<dispatch>& dispatches);
+
+/// The bytes of whole buffers that a plan binds ranges of, in the manifest's order.
+[[nodiscard]] std::vector<std::uint64_t> buffer_bytes(const manifest& m, const std::vector<dispatch>& dispatches);
+
 }  // namespace nibble::gpu
 
 namespace nibble::gpu::detail {
@@ -253,18 +263,30 @@ struct feature {
     std::string_view name;
     bool of_language;  ///< of WGSL; the others are a device's
 };
-inline constexpr std::array<feature, 5> features{{{&feature_set::f16, "shader-f16", false},
-                                                  {&feature_set::subgroups, "subgroups", false},
-                                                  {&feature_set::subgroup_id, "subgroup_id", true},
-                                                  {&feature_set::int8_dot, "packed_4x8_integer_dot_product", true},
-                                                  {&feature_set::matrix, "cooperative-matrix", false}}};
+inline constexpr std::array<feature, 5> all_features{{{&feature_set::f16, "shader-f16", false},
+                                                      {&feature_set::subgroups, "subgroups", false},
+                                                      {&feature_set::subgroup_id, "subgroup_id", true},
+                                                      {&feature_set::int8_dot, "packed_4x8_integer_dot_product", true},
+                                                      {&feature_set::matrix, "cooperative-matrix", false}}};
 
 [[nodiscard]] inline std::string features_json(const feature_set& set, bool of_language) {
     json_list out('[');
-    for (const feature& f : features) {
+    for (const feature& f : all_features) {
         if (set.*f.member && f.of_language == of_language) out.add(quoted(f.name));
     }
     return out.close();
+}
+
+/// The bits of a parameter; nothing if the number is not one of its type's.
+[[nodiscard]] inline std::optional<std::uint32_t> bits_of(scalar type, double value) {
+    if (type == scalar::f32) {
+        if (value - value == 0 && (value < -3.4028234663852886e38 || value > 3.4028234663852886e38)) return std::nullopt;
+        return std::bit_cast<std::uint32_t>(static_cast<float>(value));
+    }
+    const double least = type == scalar::i32 ? -2147483648.0 : 0.0;
+    const double most = type == scalar::i32 ? 2147483647.0 : type == scalar::boolean ? 1.0 : 4294967295.0;
+    if (!(value >= least && value <= most) || value != static_cast<double>(static_cast<std::int64_t>(value))) return std::nullopt;
+    return static_cast<std::uint32_t>(static_cast<std::int64_t>(value));
 }
 
 /// Makes the dispatches of one call; each step returns the error that ends it.
@@ -557,7 +579,7 @@ inline std::string formula::json() const {
 
 inline std::string lacking(const feature_set& needed, const feature_set& offered) {
     std::string names;
-    for (const detail::feature& f : detail::features) {
+    for (const detail::feature& f : detail::all_features) {
         if (needed.*f.member && !(offered.*f.member)) names.append(names.empty() ? "" : ", ").append(f.name);
     }
     return names;
@@ -602,6 +624,37 @@ inline std::string manifest::json() const {
 
 inline result<std::vector<dispatch>> plan(const manifest& m, const size_values& sizes, const device_limits& limits) {
     return detail::planner(m, sizes, limits).dispatches();
+}
+
+inline result<void> give_parameters(const manifest& m, const parameter_values& values, std::vector<dispatch>& dispatches) {
+    std::vector<bool> used(values.size());
+    for (std::size_t i = 0; i < m.parameters.size(); ++i) {
+        const parameter& p = m.parameters[i];
+        if (p.value) continue;
+        const auto given = std::find_if(values.begin(), values.end(), [&](const auto& v) { return v.first == p.name; });
+        if (given == values.end()) {
+            return fail(errc::missing, "kernel '" + m.kernel + "' takes the parameter '" + p.name + "' from its host, which does not give it");
+        }
+        used[static_cast<std::size_t>(given - values.begin())] = true;
+        const auto bits = detail::bits_of(p.type, given->second);
+        if (!bits) {
+            return fail(errc::mismatch, "kernel '" + m.kernel + "' takes the parameter '" + p.name + "' as " + std::string(name_of(p.type)) +
+                                            ", which cannot be " + std::to_string(given->second));
+        }
+        for (dispatch& d : dispatches) d.parameters[i] = *bits;
+    }
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        if (!used[i]) return fail(errc::mismatch, "kernel '" + m.kernel + "' takes no parameter '" + values[i].first + "' from its host");
+    }
+    return {};
+}
+
+inline std::vector<std::uint64_t> buffer_bytes(const manifest& m, const std::vector<dispatch>& dispatches) {
+    std::vector<std::uint64_t> ends(m.bindings.size());
+    for (const dispatch& d : dispatches) {
+        for (std::size_t i = 0; i < ends.size(); ++i) ends[i] = std::max(ends[i], d.bindings[i].offset + d.bindings[i].bytes);
+    }
+    return ends;
 }
 
 }  // namespace nibble::gpu
