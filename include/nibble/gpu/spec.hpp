@@ -2,8 +2,12 @@
 #pragma once
 // What kernels are asked for: one struct for all of them, each reads what concerns it.
 
+#include <array>
 #include <cmath>
 #include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
 
 #include "nibble/core/number.hpp"
 #include "nibble/gpu/ir.hpp"
@@ -41,6 +45,29 @@ struct kernel_spec {
     bool residual = false;             ///< + residual[n], after it
     activation act = activation::none;
     tuning tune{};
+};
+
+/// A member of kernel_spec, for programs that take it from a user: by name, with what it means.
+struct spec_field {
+    std::string_view name;
+    std::variant<u32 kernel_spec::*, bool kernel_spec::*, float kernel_spec::*, u32 tuning::*, bool tuning::*> member;
+    std::string_view meaning;
+};
+inline constexpr std::array spec_fields{
+    spec_field{"n", &kernel_spec::n, "Rows of the weights; 0: a parameter of the kernel"},
+    spec_field{"k", &kernel_spec::k, "Columns of the weights; 0: a parameter of the kernel"},
+    spec_field{"columns", &kernel_spec::columns, "Vectors that are multiplied at once, 1 to 8"},
+    spec_field{"bias", &kernel_spec::bias, "Add a bias before the activation"},
+    spec_field{"residual", &kernel_spec::residual, "Add a residual after the activation"},
+    spec_field{"lanes_k", &tuning::lanes_k, "Invocations that share a row"},
+    spec_field{"lanes_n", &tuning::lanes_n, "Groups of lanes in a workgroup"},
+    spec_field{"rows_per_lane", &tuning::rows_per_lane, "Rows that an invocation computes at once"},
+    spec_field{"subgroups", &tuning::subgroups, "Sum by subgroup operations"},
+    spec_field{"threads_m", &tuning::threads_m, "Invocations of a tile along M"},
+    spec_field{"threads_n", &tuning::threads_n, "Invocations of a tile along N"},
+    spec_field{"m_per_thread", &tuning::m_per_thread, "Rows of a tile that an invocation computes"},
+    spec_field{"n_per_thread", &tuning::n_per_thread, "Columns of a tile that an invocation computes"},
+    spec_field{"workgroup", &tuning::workgroup, "Invocations of a workgroup in all other kernels"},
 };
 
 /// The activation as the law says it.
