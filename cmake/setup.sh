@@ -44,8 +44,9 @@ tools=(c++:g++ cmake:cmake ninja:ninja-build git:git python3:python3 pkg-config:
 libraries=(libxsimd-dev libexpected-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev catch2 libbenchmark-dev)
 if [ "$dev" = yes ]; then
     tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy ccache:ccache)
-    tools+=(glslangValidator:glslang-tools spirv-val:spirv-tools vulkaninfo:vulkan-tools)
-    libraries+=(glslang-dev libvulkan-dev mesa-vulkan-drivers vulkan-validationlayers)
+    tools+=(vulkaninfo:vulkan-tools)
+    # Debian 13's glslang-dev names a program of glslang-tools in its CMake files, without depending on it.
+    libraries+=(glslang-dev glslang-tools spirv-tools libvulkan-dev mesa-vulkan-drivers vulkan-validationlayers)
     # The sanitizers' run-time library carries Clang's version in its name.
     case "$system" in
         debian-12) libraries+=(libclang-rt-14-dev) ;;

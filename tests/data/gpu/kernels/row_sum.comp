@@ -20,7 +20,7 @@ void main() {
         }
     }
     const uint of_subgroup = subgroupAdd(sum);
-    if (subgroupElect()) {
+    if (gl_SubgroupInvocationID == 0u) {
         partial[gl_SubgroupID] = of_subgroup;
     }
     barrier();

@@ -10,7 +10,7 @@ var<workgroup> partial: array<u32, 32>;
 
 @compute @workgroup_size(32)
 fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) grid: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>,
-        @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
+        @builtin(subgroup_invocation_id) lane: u32, @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32) {
     let row = (id.z * grid.y + id.y) * grid.x + id.x;
     let valid = row < p.rows;
     var sum = 0u;
@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) grid: vec
         }
     }
     let of_subgroup = subgroupAdd(sum);
-    if (subgroupElect()) {
+    if (lane == 0u) {
         partial[subgroup] = of_subgroup;
     }
     workgroupBarrier();
