@@ -132,8 +132,9 @@ void multiply_rows(shader& s, const kernel_spec& spec, const row_tile& tile, con
     std::vector<expr<u32>> own;
     std::vector<std::vector<place<f32>>> sums, sums_of_row(tile.rows);
     for (u32 r = 0; r < tile.rows; ++r) {
+        const auto row = s.let("row", min(row_of(expr<u32>(r)), count - 1u));
         for (const auto& part : parts) {
-            own.push_back(s.let("row", part + min(row_of(expr<u32>(r)), count - 1u)));
+            own.push_back(part + row);
             sums.emplace_back();
             for (u32 c = 0; c < spec.columns; ++c) sums.back().push_back(s.var<f32>("sum", 0.0F));
             sums_of_row[r].insert(sums_of_row[r].end(), sums.back().begin(), sums.back().end());
@@ -151,6 +152,36 @@ void multiply_rows(shader& s, const kernel_spec& spec, const row_tile& tile, con
                 s.for_("column", 0u, spec.columns, 1u, one);
         });
     });
+}
+
+/// y[columns, n] = activation(x[columns, k] W[n, k]^T + bias[n]) + residual[columns, n].
+template <shader_codec C>
+example product_example(const trial& of, std::size_t columns) {
+    const auto& spec = of.spec;
+    const auto n = of.size("n");
+    const auto k = of.size("k");
+    example e;
+    e.sizes = of.sizes;
+    auto w = make_weights<C>(n, k, 1);
+    auto x = random_numbers(k * columns, 2);
+    auto bias = random_numbers(n, 3);
+    auto residual = random_numbers(n * columns, 4);
+    e.buffers = std::move(w.planes);
+    e.buffers.push_back(buffer_of(x, spec.activations));
+    if (spec.bias) e.buffers.push_back(buffer_of(bias, spec.activations));
+    if (spec.residual) e.buffers.push_back(buffer_of(residual, spec.activations));
+    std::vector<double> y;
+    for (std::size_t c = 0; c < columns; ++c) {
+        const auto sums = w.times(x, c * k, n, k);
+        for (std::size_t r = 0; r < n; ++r) {
+            const double v = activated(spec.act, sums[r] + (spec.bias ? static_cast<double>(bias[r]) : 0.0));
+            y.push_back(v + (spec.residual ? static_cast<double>(residual[c * n + r]) : 0.0));
+        }
+    }
+    e.expected.emplace_back(e.buffers.size(), std::move(y));
+    e.buffers.emplace_back(n * columns * bytes_of(spec.activations));
+    e.tolerance = tolerance_of(spec.activations);
+    return e;
 }
 
 }  // namespace detail
@@ -218,31 +249,7 @@ struct gemv {
 
     template <shader_codec C>
     [[nodiscard]] static example make_example(const trial& of) {
-        const auto& spec = of.spec;
-        const auto n = of.size("n");
-        const auto k = of.size("k");
-        example e;
-        e.sizes = of.sizes;
-        auto w = make_weights<C>(n, k, 1);
-        auto x = random_numbers(k * spec.columns, 2);
-        auto bias = random_numbers(n, 3);
-        auto residual = random_numbers(n * spec.columns, 4);
-        e.buffers = std::move(w.planes);
-        e.buffers.push_back(buffer_of(x, spec.activations));
-        if (spec.bias) e.buffers.push_back(buffer_of(bias, spec.activations));
-        if (spec.residual) e.buffers.push_back(buffer_of(residual, spec.activations));
-        std::vector<double> y;
-        for (std::size_t c = 0; c < spec.columns; ++c) {
-            const auto sums = w.times(x, c * k, n, k);
-            for (std::size_t r = 0; r < n; ++r) {
-                const double v = activated(spec.act, sums[r] + (spec.bias ? static_cast<double>(bias[r]) : 0.0));
-                y.push_back(v + (spec.residual ? static_cast<double>(residual[c * n + r]) : 0.0));
-            }
-        }
-        e.expected.emplace_back(e.buffers.size(), std::move(y));
-        e.buffers.emplace_back(n * spec.columns * bytes_of(spec.activations));
-        e.tolerance = tolerance_of(spec.activations);
-        return e;
+        return detail::product_example<C>(of, of.spec.columns);
     }
 };
 
