@@ -184,37 +184,46 @@ public:
                     for (std::size_t c = 0; c < columns; ++c) parts.back().push_back(s.var<f32>("part", 0.0F));
                 }
             }
-            const auto one_load = [&](const expr<u32>& load) {
-                std::vector<expr<word_vector>> words;
-                for (const auto& row : rows) words.push_back(s.let("words", word_at(row, at_step, load)));
-                const auto one_unit = [&](const expr<u32>& i) {
-                    const auto at = s.let("at", at_step * step + (load * load_width + i) * unit);
-                    for (unsigned c = 0; c < chunks; ++c) {
-                        const auto xs = read_columns(x, columns, at + c * chunk);
-                        for (std::size_t r = 0; r < rows.size(); ++r) {
-                            const auto w = component(words[r], i);
-                            if (scaled_last)
-                                add_dots(C::value(codes(w, c), values(1.0F)), xs, parts[r]);
-                            else
-                                add_dots(C::value(codes(w, c), splat<vec_or_scalar<f32, chunk>>(scales[r])), xs, sums[r]);
-                        }
+            for_each_unit(rows, at_step, [&](const std::vector<expr<u32>>& words, const expr<u32>& u) {
+                const auto at = s.let("at", at_step * step + u * unit);
+                for (unsigned c = 0; c < chunks; ++c) {
+                    const auto xs = read_columns(x, columns, at + c * chunk);
+                    for (std::size_t r = 0; r < rows.size(); ++r) {
+                        if (scaled_last)
+                            add_dots(C::value(codes(words[r], c), values(1.0F)), xs, parts[r]);
+                        else
+                            add_dots(C::value(codes(words[r], c), splat<vec_or_scalar<f32, chunk>>(scales[r])), xs, sums[r]);
                     }
-                };
-                if constexpr (load_width == 1)
-                    one_unit(expr<u32>(0u));
-                else
-                    s.for_("i", 0u, load_width, 1u, one_unit);
-            };
-            if constexpr (units == load_width)
-                one_load(expr<u32>(0u));
-            else
-                s.for_("load", 0u, units / load_width, 1u, one_load);
+                }
+            });
             if (scaled_last) {
                 for (std::size_t r = 0; r < rows.size(); ++r) {
                     for (std::size_t c = 0; c < columns; ++c) sums[r][c] += parts[r][c] * scales[r];
                 }
             }
         }
+    }
+
+    /// Calls f(words, u) for each unit u of a step: words[i] is the u32 of rows[i].
+    template <class F>
+    void for_each_unit(const std::vector<expr<u32>>& rows, const expr<u32>& at_step, F&& f) {
+        const auto one_load = [&](const expr<u32>& load) {
+            std::vector<expr<word_vector>> loaded;
+            for (const auto& row : rows) loaded.push_back(s_->let("words", word_at(row, at_step, load)));
+            const auto one_unit = [&](const expr<u32>& i) {
+                std::vector<expr<u32>> words;
+                for (const auto& l : loaded) words.push_back(component(l, i));
+                f(words, load * load_width + i);
+            };
+            if constexpr (load_width == 1)
+                one_unit(expr<u32>(0u));
+            else
+                s_->for_("i", 0u, load_width, 1u, one_unit);
+        };
+        if constexpr (units == load_width)
+            one_load(expr<u32>(0u));
+        else
+            s_->for_("load", 0u, units / load_width, 1u, one_load);
     }
 
     /// The values of one unit of a row, chunk by chunk: of unit u of that step. From K on they are zero for plain weights, and
@@ -230,6 +239,11 @@ public:
             return [&]<std::size_t... I>(std::index_sequence<I...>) { return std::array<values, chunks>{C::value(codes(word, I), scales)...}; }
             (std::make_index_sequence<chunks>{});
         }
+    }
+    /// The scale of a step of a row.
+    [[nodiscard]] expr<f32> scale(const expr<u32>& row, const expr<u32>& at_step) const {
+        const auto at = C::layout::at(row, at_step, rows_, steps_);
+        return (*numbers_)[s_->let("group", at)];
     }
 
 private:
@@ -253,10 +267,6 @@ private:
     expr<word_vector> word_at(const expr<u32>& row, const expr<u32>& at_step, const expr<u32>& load) const {
         constexpr unsigned loads = units / load_width;
         return (*words_)[C::layout::at(row, at_step * loads + load, rows_, steps_ * loads)];
-    }
-    expr<f32> scale(const expr<u32>& row, const expr<u32>& at_step) const {
-        const auto at = C::layout::at(row, at_step, rows_, steps_);
-        return (*numbers_)[s_->let("group", at)];
     }
     static expr<u32> component(const expr<word_vector>& words, const expr<u32>& i) {
         if constexpr (load_width == 1)

@@ -59,7 +59,7 @@ void reduce_rows(shader& s, const tuning& t, const expr<u32>& lane_k, const expr
 /// What is added to sums and applied to them before they are stored: bias[n], an activation, residual[columns, n].
 class epilogue {
 public:
-    epilogue(shader& s, const kernel_spec& spec, const formula& n, u32 columns) : s_(&s), spec_(spec) {
+    epilogue(shader& s, const kernel_spec& spec, const formula& n, const formula& columns) : s_(&s), spec_(spec) {
         if (spec.bias) bias_.emplace(s, spec.activations, "bias", n);
         if (spec.residual) residual_.emplace(s, spec.activations, "residual", n * columns);
         y_.emplace(s, spec.activations, "y", n * columns);
@@ -80,19 +80,108 @@ private:
     std::optional<real_output<>> y_;
 };
 
-/// The rows of weights in a kernel. Where a call may be cut along them, `first` is the first one of the part.
+/// The rows of weights in a kernel. Where a call may be cut along them, `first` is the first one of the part; `size` is `count` for a host.
 struct row_range {
     expr<u32> first, count, all;
+    formula size;
 };
 template <shader_codec C>
 row_range declare_rows(shader& s, const kernel_spec& spec, u32 granule) {
     const double bytes = bits_per_value<C> / 8 * spec.n * spec.k;
     if (C::layout::transposed || (spec.n != 0 && spec.k != 0 && bytes <= static_cast<double>(device_limits{}.max_binding_bytes))) {
         const auto n = s.size("n", spec.n);
-        return {expr<u32>(0u), n, n};
+        return {expr<u32>(0u), n, n, formula::size("n")};
     }
     s.cut_rows("n", granule);
-    return {s.parameter<u32>("first_row", formula::size("first_row")), s.parameter<u32>("rows", formula::size("rows")), s.size("n", spec.n)};
+    const formula rows = formula::size("rows");
+    return {s.parameter<u32>("first_row", formula::size("first_row")), s.parameter<u32>("rows", rows), s.size("n", spec.n), rows};
+}
+
+/// How a product's rows are dealt out: `rows` to each group of lanes_k invocations, of which a workgroup has lanes_n.
+struct row_tile {
+    u32 lanes_k, lanes_n, rows;
+
+    /// `parts` rows of weights make a row of the result. An invocation has few sums: more would spill from registers, and make long texts.
+    template <shader_codec C>
+    static row_tile of(const kernel_spec& spec, u32 parts) {
+        const auto& t = spec.tune;
+        const u32 sums = spec.columns == 1 ? t.rows_per_lane : weight_reader<C>::chunk == 4 ? 8 : 4;
+        return {t.lanes_k, t.subgroups ? 1 : t.lanes_n, std::clamp(sums / (spec.columns * parts), 1u, t.rows_per_lane)};
+    }
+    [[nodiscard]] u32 size() const { return lanes_n * rows; }
+    [[nodiscard]] u32 invocations() const { return lanes_k * lanes_n; }
+    [[nodiscard]] std::string text() const {
+        return std::to_string(lanes_k) + " lanes along K, " + std::to_string(lanes_n) + " along N, " + std::to_string(rows) + " rows each";
+    }
+};
+
+/// The body of every product with few columns: of count rows, row r is the sums over the rows parts[i] + r of the weights.
+///   add(rows, step, sums)      sums[row][column] += weights[rows[row], step] . x[column, step]
+///   store(row, column, total)  total(i) is the sum of part i
+template <shader_codec C, class Add, class Store>
+void multiply_rows(shader& s, const kernel_spec& spec, const row_tile& tile, const expr<u32>& count, const std::vector<expr<u32>>& parts,
+                   const expr<u32>& steps, Add&& add, Store&& store) {
+    const auto first = s.let("first", s.workgroup_index() * tile.size());
+    s.if_(first >= count, [&] { s.return_(); });
+    // Lanes side by side read what lies side by side: along K in [N, K], along N in [K, N].
+    const bool along_n = C::layout::transposed;
+    const auto lane_k = s.let("lane_k", along_n ? s.local_index() / tile.lanes_n : s.local_index() % tile.lanes_k);
+    const auto lane_n = s.let("lane_n", along_n ? s.local_index() % tile.lanes_n : s.local_index() / tile.lanes_k);
+    const auto row_of = [&](const expr<u32>& r) { return along_n ? first + r * tile.lanes_n + lane_n : first + lane_n * tile.rows + r; };
+
+    std::vector<expr<u32>> own;
+    std::vector<std::vector<place<f32>>> sums, sums_of_row(tile.rows);
+    for (u32 r = 0; r < tile.rows; ++r) {
+        const auto row = s.let("row", min(row_of(expr<u32>(r)), count - 1u));
+        for (const auto& part : parts) {
+            own.push_back(part + row);
+            sums.emplace_back();
+            for (u32 c = 0; c < spec.columns; ++c) sums.back().push_back(s.var<f32>("sum", 0.0F));
+            sums_of_row[r].insert(sums_of_row[r].end(), sums.back().begin(), sums.back().end());
+        }
+    }
+    s.for_("g", lane_k, steps, tile.lanes_k, [&](const expr<u32>& g) { add(own, g, sums); });
+
+    reduce_rows(s, spec.tune, lane_k, lane_n, sums_of_row, [&](const expr<u32>& r, auto&& total) {
+        const auto row = s.let("out_row", row_of(r));
+        s.if_(row < count, [&] {
+            const auto one = [&](const expr<u32>& column) { store(row, column, [&](u32 part) { return total(column + part * spec.columns); }); };
+            if (spec.columns == 1)
+                one(expr<u32>(0u));
+            else
+                s.for_("column", 0u, spec.columns, 1u, one);
+        });
+    });
+}
+
+/// y[columns, n] = activation(x[columns, k] W[n, k]^T + bias[n]) + residual[columns, n].
+template <shader_codec C>
+example product_example(const trial& of, std::size_t columns) {
+    const auto& spec = of.spec;
+    const auto n = of.size("n");
+    const auto k = of.size("k");
+    example e;
+    e.sizes = of.sizes;
+    auto w = make_weights<C>(n, k, 1);
+    auto x = random_numbers(k * columns, 2);
+    auto bias = random_numbers(n, 3);
+    auto residual = random_numbers(n * columns, 4);
+    e.buffers = std::move(w.planes);
+    e.buffers.push_back(buffer_of(x, spec.activations));
+    if (spec.bias) e.buffers.push_back(buffer_of(bias, spec.activations));
+    if (spec.residual) e.buffers.push_back(buffer_of(residual, spec.activations));
+    std::vector<double> y;
+    for (std::size_t c = 0; c < columns; ++c) {
+        const auto sums = w.times(x, c * k, n, k);
+        for (std::size_t r = 0; r < n; ++r) {
+            const double v = activated(spec.act, sums[r] + (spec.bias ? static_cast<double>(bias[r]) : 0.0));
+            y.push_back(v + (spec.residual ? static_cast<double>(residual[c * n + r]) : 0.0));
+        }
+    }
+    e.expected.emplace_back(e.buffers.size(), std::move(y));
+    e.buffers.emplace_back(n * columns * bytes_of(spec.activations));
+    e.tolerance = tolerance_of(spec.activations);
+    return e;
 }
 
 }  // namespace detail
@@ -140,81 +229,27 @@ struct gemv {
     template <shader_codec C>
     [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
         shader s(spec.columns == 1 ? name : "gemv_cols", codec);
-        const auto& t = spec.tune;
-        const u32 lanes_n = t.subgroups ? 1 : t.lanes_n;
-        // More sums would spill from registers, and make long texts.
-        const u32 most_sums = weight_reader<C>::chunk == 4 ? 8 : 4;
-        const u32 n_rows = spec.columns == 1 ? t.rows_per_lane : std::min(t.rows_per_lane, std::max(1u, most_sums / spec.columns));
-        const u32 tile = lanes_n * n_rows;
+        const auto tile = detail::row_tile::of<C>(spec, 1);
         const formula n = formula::size("n");
         const formula k_size = formula::size("k");
-        s.about("y = W x: " + std::to_string(t.lanes_k) + " lanes along K, " + std::to_string(lanes_n) + " along N, " + std::to_string(n_rows) + " rows each");
+        s.about("y = W x: " + tile.text());
         s.sizes({"n", "k"});
         const auto k = s.size("k", spec.k);
-        const auto rows = detail::declare_rows<C>(s, spec, 2 * tile);
-        const bool cut = !rows.first.is_number(0);
-        weight_reader<C> weights(s, spec, rows.count, k, cut ? formula::size("rows") : n, k_size);
+        const auto rows = detail::declare_rows<C>(s, spec, 2 * tile.size());
+        weight_reader<C> weights(s, spec, rows.count, k, rows.size, k_size);
         activation_reader<weight_reader<C>::chunk> x(s, spec, "x", k, k_size * spec.columns, whole_steps<C>(spec));
         detail::epilogue out(s, spec, n, spec.columns);
-        s.grid(t.lanes_k * lanes_n, ceil_div(cut ? formula::size("rows") : n, formula(tile)));
-
-        const auto first = s.let("first", s.workgroup_index() * tile);
-        s.if_(first >= rows.count, [&] { s.return_(); });
-        // Lanes side by side read what lies side by side: along K in [N, K], along N in [K, N].
-        const bool along_n = C::layout::transposed;
-        const auto lane_k = s.let("lane_k", along_n ? s.local_index() / lanes_n : s.local_index() % t.lanes_k);
-        const auto lane_n = s.let("lane_n", along_n ? s.local_index() % lanes_n : s.local_index() / t.lanes_k);
-        const auto row_of = [&](const expr<u32>& r) { return along_n ? first + r * lanes_n + lane_n : first + lane_n * n_rows + r; };
-
-        std::vector<expr<u32>> own;
-        std::vector<std::vector<place<f32>>> sums;
-        for (u32 r = 0; r < n_rows; ++r) {
-            own.push_back(s.let("row", min(row_of(expr<u32>(r)), rows.count - 1u)));
-            sums.emplace_back();
-            for (u32 c = 0; c < spec.columns; ++c) sums.back().push_back(s.var<f32>("sum", 0.0F));
-        }
-        s.for_("g", lane_k, weights.steps(), t.lanes_k, [&](const expr<u32>& g) { weights.add_products(own, g, x, sums); });
-
-        detail::reduce_rows(s, t, lane_k, lane_n, sums, [&](const expr<u32>& r, auto&& total) {
-            const auto row = s.let("out_row", row_of(r));
-            s.if_(row < rows.count, [&] {
-                const auto store = [&](const expr<u32>& c) { out.store(rows.first + row, rows.first + row + rows.all * c, total(c)); };
-                if (spec.columns == 1)
-                    store(expr<u32>(0u));
-                else
-                    s.for_("column", 0u, spec.columns, 1u, store);
-            });
-        });
+        s.grid(tile.invocations(), ceil_div(rows.size, formula(tile.size())));
+        detail::multiply_rows<C>(
+            s, spec, tile, rows.count, {expr<u32>(0u)}, weights.steps(),
+            [&](const auto& own, const expr<u32>& g, const auto& sums) { weights.add_products(own, g, x, sums); },
+            [&](const expr<u32>& row, const expr<u32>& column, auto&& total) { out.store(rows.first + row, rows.first + row + rows.all * column, total(0)); });
         return s.finish();
     }
 
     template <shader_codec C>
     [[nodiscard]] static example make_example(const trial& of) {
-        const auto& spec = of.spec;
-        const auto n = of.size("n");
-        const auto k = of.size("k");
-        example e;
-        e.sizes = of.sizes;
-        auto w = make_weights<C>(n, k, 1);
-        auto x = random_numbers(k * spec.columns, 2);
-        auto bias = random_numbers(n, 3);
-        auto residual = random_numbers(n * spec.columns, 4);
-        e.buffers = std::move(w.planes);
-        e.buffers.push_back(buffer_of(x, spec.activations));
-        if (spec.bias) e.buffers.push_back(buffer_of(bias, spec.activations));
-        if (spec.residual) e.buffers.push_back(buffer_of(residual, spec.activations));
-        std::vector<double> y;
-        for (std::size_t c = 0; c < spec.columns; ++c) {
-            const auto sums = w.times(x, c * k, n, k);
-            for (std::size_t r = 0; r < n; ++r) {
-                const double v = activated(spec.act, sums[r] + (spec.bias ? static_cast<double>(bias[r]) : 0.0));
-                y.push_back(v + (spec.residual ? static_cast<double>(residual[c * n + r]) : 0.0));
-            }
-        }
-        e.expected.emplace_back(e.buffers.size(), std::move(y));
-        e.buffers.emplace_back(n * spec.columns * bytes_of(spec.activations));
-        e.tolerance = tolerance_of(spec.activations);
-        return e;
+        return detail::product_example<C>(of, of.spec.columns);
     }
 };
 

@@ -15,11 +15,13 @@
 
 #include "nibble/codec/registry.hpp"
 #include "nibble/gpu/dequantize.hpp"
+#include "nibble/gpu/gate_up.hpp"
+#include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv>;
+using kernels = type_list<dequantize, gemv, gate_up, gemm>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

@@ -30,8 +30,9 @@ struct tuning {
     u32 threads_m = 8;       ///< GEMM: invocations along M and N, and what each computes
     u32 threads_n = 8;
     u32 m_per_thread = 4;
-    u32 n_per_thread = 4;
-    u32 workgroup = 64;  ///< invocations of a workgroup in all other kernels
+    u32 n_per_thread = 4;  ///< a multiple of 4
+    u32 k_per_tile = 32;   ///< GEMM: values along K that workgroup memory holds at once, as near below this as the codec allows
+    u32 workgroup = 64;    ///< invocations of a workgroup in all other kernels
 };
 
 /// Which kernel exactly. What does not concern a kernel is ignored by it.
