@@ -15,11 +15,12 @@
 
 #include "nibble/codec/registry.hpp"
 #include "nibble/gpu/dequantize.hpp"
+#include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemv.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv>;
+using kernels = type_list<dequantize, gemv, gather_embedding>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

@@ -40,6 +40,7 @@ struct kernel_spec {
     bool bias = false;                 ///< + bias[n], before the activation
     bool residual = false;             ///< + residual[n], after it
     activation act = activation::none;
+    bool scaled = false;  ///< embeddings: times the host's `factor`, as Gemma multiplies them by the root of their width
     tuning tune{};
 };
 
@@ -94,7 +95,7 @@ public:
     }
     void store(const expr<u32>& i, const expr<own<f32>>& value) const {
         if (half_)
-            output_buffer<own<f16>>(s_, name_)[i] = convert<own<f16>>(value);
+            output_buffer<own<f16>>(s_, name_)[i] = convert<own<f16>>(expr<own<f32>>(s_, value.node_in(*s_)));
         else
             output_buffer<own<f32>>(s_, name_)[i] = value;
     }
