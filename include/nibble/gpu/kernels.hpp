@@ -17,10 +17,11 @@
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemv.hpp"
+#include "nibble/gpu/rms_norm.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gather_embedding>;
+using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

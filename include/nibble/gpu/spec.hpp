@@ -27,7 +27,7 @@ struct tuning {
     u32 threads_n = 8;
     u32 m_per_thread = 4;
     u32 n_per_thread = 4;
-    u32 workgroup = 64;  ///< invocations of a workgroup in all other kernels
+    u32 workgroup = 64;  ///< invocations of a workgroup in all other kernels, a power of two
 };
 
 /// Which kernel exactly. What does not concern a kernel is ignored by it.
@@ -35,13 +35,18 @@ struct kernel_spec {
     scalar activations = scalar::f32;  ///< f32 or f16: inputs and outputs that are no weights; sums are f32
     u32 n = 0;                         ///< rows of the weights; 0: a parameter
     u32 k = 0;                         ///< columns of the weights; 0: a parameter
-    bool whole_groups = true;          ///< where k is a parameter: every k is a multiple of the group (of 8 for plain weights)
+    bool whole_groups = true;          ///< where k is a parameter: every k is a multiple of the group (of 8 for plain weights, of 4 without)
     u32 columns = 1;                   ///< vectors that are multiplied at once, 1 to 8
     bool bias = false;                 ///< + bias[n], before the activation
     bool residual = false;             ///< + residual[n], after it
     activation act = activation::none;
-    bool scaled = false;  ///< embeddings: times the host's `factor`, as Gemma multiplies them by the root of their width
+    bool scaled = false;         ///< embeddings: times the host's `factor`, as Gemma multiplies them by the root of their width
+    bool gain_plus_one = false;  ///< norms: gains are stored less 1, as Gemma's are
+    bool per_head = false;       ///< norms: of heads within rows, in place
     tuning tune{};
+
+    /// Whether rows of k numbers, where no weights are read, are whole vectors of 4.
+    [[nodiscard]] bool whole_vectors() const { return k == 0 ? whole_groups : k % 4 == 0; }
 };
 
 /// The activation as the law says it.
@@ -87,8 +92,10 @@ class real_output {
     using own = vec_or_scalar<T, Width>;
 
 public:
-    real_output(shader& s, scalar type, std::string_view name, const formula& length)
-        : half_(type == scalar::f16), name_(half_ ? s.declare_output<own<f16>>(name, length) : s.declare_output<own<f32>>(name, length)), s_(&s) {}
+    real_output(shader& s, scalar type, std::string_view name, const formula& length, bool by_rows = false)
+        : half_(type == scalar::f16),
+          name_(half_ ? s.declare_output<own<f16>>(name, length, by_rows) : s.declare_output<own<f32>>(name, length, by_rows)),
+          s_(&s) {}
     [[nodiscard]] expr<own<f32>> operator[](const expr<u32>& i) const {
         if (half_) return convert<own<f32>>(output_buffer<own<f16>>(s_, name_)[i]);
         return output_buffer<own<f32>>(s_, name_)[i];
