@@ -18,10 +18,11 @@
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemv.hpp"
 #include "nibble/gpu/rms_norm.hpp"
+#include "nibble/gpu/rope.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm>;
+using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm, rope>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

@@ -43,6 +43,12 @@ struct kernel_spec {
     bool scaled = false;         ///< embeddings: times the host's `factor`, as Gemma multiplies them by the root of their width
     bool gain_plus_one = false;  ///< norms: gains are stored less 1, as Gemma's are
     bool per_head = false;       ///< norms: of heads within rows, in place
+    u32 heads = 0;               ///< query heads
+    u32 kv_heads = 0;            ///< heads of keys and values; each serves heads / kv_heads query heads
+    u32 head_dim = 0;            ///< numbers of a head, a multiple of 4
+    u32 rotary = 0;              ///< rope: numbers of a head that turn; 0: a parameter, as are the three above
+    bool interleaved = false;    ///< rope: pairs are neighbours
+    bool separate_qkv = false;   ///< rope: queries, keys and values come in a buffer each
     tuning tune{};
 
     /// Whether rows of k numbers, where no weights are read, are whole vectors of 4.
