@@ -7,6 +7,27 @@
 
 namespace nibble::gpu {
 
+namespace detail {
+
+/// store(at, value * factor) for each value of a unit, which begins at `first` in its row, and ends with the row at the latest.
+template <shader_codec C, class Store>
+void store_unit(shader& s, const kernel_spec& spec, const std::array<typename weight_reader<C>::values, weight_reader<C>::chunks>& unit, const expr<u32>& first,
+                const expr<u32>& k, const expr<f32>& factor, Store&& store) {
+    constexpr unsigned chunk = weight_reader<C>::chunk;
+    for (unsigned c = 0; c < unit.size(); ++c) {
+        const auto v = s.let("v", unit[c] * factor);
+        for (unsigned j = 0; j < chunk; ++j) {
+            const auto at = first + (c * chunk + j);
+            if (whole_steps<C>(spec))
+                store(at, v.at(j));
+            else
+                s.if_(at < k, [&] { store(at, v.at(j)); });
+        }
+    }
+}
+
+}  // namespace detail
+
 /// y[n, k] = the values of W[n, k], in the type of activations.
 struct dequantize {
     static constexpr std::string_view name = "dequantize";
@@ -45,18 +66,8 @@ struct dequantize {
         s.if_(row < rows, [&] {
             const auto in_row = s.let("in_row", i % (weights.steps() * reader::units));
             const auto first = s.let("first", in_row / reader::units * reader::step + in_row % reader::units * reader::unit);
-            const auto chunks = weights.unit_values(row, in_row / reader::units, s.let("u", in_row % reader::units));
-            for (unsigned c = 0; c < reader::chunks; ++c) {
-                const auto v = s.let("v", chunks[c]);
-                for (unsigned j = 0; j < reader::chunk; ++j) {
-                    const auto at = first + (c * reader::chunk + j);
-                    const auto store = [&] { y.store(row * k + at, v.at(j)); };
-                    if (whole_steps<C>(spec))
-                        store();
-                    else
-                        s.if_(at < k, store);
-                }
-            }
+            const auto values = weights.unit_values(row, in_row / reader::units, s.let("u", in_row % reader::units));
+            detail::store_unit<C>(s, spec, values, first, k, expr<f32>(1.0F), [&](const expr<u32>& at, const expr<f32>& v) { y.store(row * k + at, v); });
         });
         return s.finish();
     }

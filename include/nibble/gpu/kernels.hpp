@@ -16,12 +16,15 @@
 #include "nibble/codec/registry.hpp"
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gate_up.hpp"
+#include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
+#include "nibble/gpu/rms_norm.hpp"
+#include "nibble/gpu/rope.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gate_up, gemm>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

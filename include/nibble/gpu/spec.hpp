@@ -40,12 +40,24 @@ struct kernel_spec {
     scalar activations = scalar::f32;  ///< f32 or f16: inputs and outputs that are no weights; sums are f32
     u32 n = 0;                         ///< rows of the weights; 0: a parameter
     u32 k = 0;                         ///< columns of the weights; 0: a parameter
-    bool whole_groups = true;          ///< where k is a parameter: every k is a multiple of the group (of 8 for plain weights)
+    bool whole_groups = true;          ///< where k is a parameter: every k is a multiple of the group (of 8 for plain weights, of 4 without)
     u32 columns = 1;                   ///< vectors that are multiplied at once, 1 to 8
     bool bias = false;                 ///< + bias[n], before the activation
     bool residual = false;             ///< + residual[n], after it
     activation act = activation::none;
+    bool scaled = false;         ///< embeddings: times the host's `factor`, as Gemma multiplies them by the root of their width
+    bool gain_plus_one = false;  ///< norms: gains are stored less 1, as Gemma's are
+    bool per_head = false;       ///< norms: of heads within rows, in place
+    u32 heads = 0;               ///< query heads
+    u32 kv_heads = 0;            ///< heads of keys and values; each serves heads / kv_heads query heads
+    u32 head_dim = 0;            ///< numbers of a head, a multiple of 4
+    u32 rotary = 0;              ///< rope: numbers of a head that turn; 0: a parameter, as are the three above
+    bool interleaved = false;    ///< rope: pairs are neighbours
+    bool separate_qkv = false;   ///< rope: queries, keys and values come in a buffer each
     tuning tune{};
+
+    /// Whether rows of k numbers, where no weights are read, are whole vectors of 4.
+    [[nodiscard]] bool whole_vectors() const { return k == 0 ? whole_groups : k % 4 == 0; }
 };
 
 /// A member of kernel_spec, for programs that take it from a user: by name, with what it means.
@@ -114,15 +126,17 @@ class real_output {
     using own = vec_or_scalar<T, Width>;
 
 public:
-    real_output(shader& s, scalar type, std::string_view name, const formula& length)
-        : half_(type == scalar::f16), name_(half_ ? s.declare_output<own<f16>>(name, length) : s.declare_output<own<f32>>(name, length)), s_(&s) {}
+    real_output(shader& s, scalar type, std::string_view name, const formula& length, bool by_rows = false)
+        : half_(type == scalar::f16),
+          name_(half_ ? s.declare_output<own<f16>>(name, length, by_rows) : s.declare_output<own<f32>>(name, length, by_rows)),
+          s_(&s) {}
     [[nodiscard]] expr<own<f32>> operator[](const expr<u32>& i) const {
         if (half_) return convert<own<f32>>(output_buffer<own<f16>>(s_, name_)[i]);
         return output_buffer<own<f32>>(s_, name_)[i];
     }
     void store(const expr<u32>& i, const expr<own<f32>>& value) const {
         if (half_)
-            output_buffer<own<f16>>(s_, name_)[i] = convert<own<f16>>(value);
+            output_buffer<own<f16>>(s_, name_)[i] = convert<own<f16>>(expr<own<f32>>(s_, value.node_in(*s_)));
         else
             output_buffer<own<f32>>(s_, name_)[i] = value;
     }
