@@ -14,12 +14,13 @@
 #include <vector>
 
 #include "nibble/codec/registry.hpp"
+#include "nibble/gpu/attention.hpp"
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gemv.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv>;
+using kernels = type_list<dequantize, gemv, attention_decode, attention_merge>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

@@ -40,6 +40,13 @@ struct kernel_spec {
     bool bias = false;                 ///< + bias[n], before the activation
     bool residual = false;             ///< + residual[n], after it
     activation act = activation::none;
+    u32 heads = 0;       ///< query heads
+    u32 kv_heads = 0;    ///< heads of keys and values; each serves heads / kv_heads query heads
+    u32 head_dim = 0;    ///< numbers of a head, a multiple of 4
+    u32 window = 0;      ///< positions that a token attends to, its own included; 0: all up to its own
+    float soft_cap = 0;  ///< attention scores become cap * tanh(score / cap); 0: they stay
+    bool sinks = false;  ///< each query head has a learned score that takes part in the softmax and has no value
+    bool split = false;  ///< attention_decode leaves parts of its sums, which attention_merge joins
     tuning tune{};
 };
 
