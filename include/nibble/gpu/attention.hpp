@@ -240,13 +240,13 @@ struct attention_decode {
     /// with all its lanes along the head: as many positions at once as there are lanes for.
     [[nodiscard]] static program build(const kernel_spec& spec) {
         shader s(name);
-        const auto [threads, tile, block] = shape_of(spec);
-        s.about("y = softmax(scale q K) V: " + std::to_string(block) + " queries share each reading of " + std::to_string(tile) + " positions");
+        const auto [threads, tile, positions, block, copies] = shape_of(spec);
+        s.about("y = softmax(scale q K) V: " + std::to_string(block) + " queries share each reading of K and V, " + std::to_string(tile) +
+                " positions at once");
         s.sizes({"m", "capacity", "kv_heads"});
         if (spec.split) s.sizes({"parts"});
         detail::attention_reader a(s, spec);
         const u32 vectors = a.vectors;
-        const u32 positions = threads / vectors;  // whose values are added at once
         std::optional<real_output<4>> y;
         std::optional<output_buffer<f32x4>> part_sums;
         std::optional<output_buffer<f32x2>> part_stats;
@@ -262,9 +262,9 @@ struct attention_decode {
         const auto parts = spec.split ? s.size("parts") : expr<u32>(1u);
         s.grid(threads, formula::size("rows") * n_blocks * (spec.split ? formula::size("parts") : formula(1)));
 
-        auto queries = s.shared<f32x4>("queries", block * vectors);  // [row, vector]
-        auto products = s.shared<f32>("products", block * threads);  // [row, position, lane of 4]
-        auto scores = s.shared<f32>("scores", block * tile);         // [row, position]
+        auto queries = s.shared<f32x4>("queries", block * vectors * copies);  // [row, vector]
+        auto products = s.shared<f32>("products", block * threads);           // [row, position, lane of 4]
+        auto scores = s.shared<f32>("scores", block * tile);                  // [row, position]
         auto weights = s.shared<f32>("weights", block * tile);
         auto most = s.shared<f32>("most", block);  // by row: the largest score so far,
         auto next_most = s.shared<f32>("next_most", block);
@@ -303,7 +303,7 @@ struct attention_decode {
             if (spec.sinks) sum = start_sum;
         });
         const auto lane = s.let("lane", local % vectors);
-        const auto row_of_values = s.let("position", local / vectors);
+        const auto slot = s.let("slot", local / vectors);
         std::vector<place<f32x4>> values;
         for (u32 r = 0; r < block; ++r) values.push_back(s.var<f32x4>("values", expr<f32x4>(0.0F)));
         s.barrier();
@@ -337,7 +337,7 @@ struct attention_decode {
             s.barrier();
             for (u32 r = 0; r < block; ++r) values[r] *= shrink[r];
             const auto add_values = [&] {
-                s.for_("j", row_of_values, min(end - base, tile), positions, [&](const expr<u32>& j) {
+                s.for_("j", slot, min(end - base, tile), positions, [&](const expr<u32>& j) {
                     const auto v = s.let("v", a.v_cache[a.entry(kv_head, base + j) + lane]);
                     for (u32 r = 0; r < block; ++r) values[r] += weights[j + r * tile] * v;
                 });
@@ -345,7 +345,7 @@ struct attention_decode {
             if (positions * vectors == threads)
                 add_values();
             else
-                s.if_(row_of_values < positions, add_values);
+                s.if_(slot < positions, add_values);
             s.if_(local < block, [&] {
                 sum *= shrink[local];
                 s.for_("j", local * tile, local * tile + tile, 1u, [&](const expr<u32>& j) { sum += weights[j]; });
@@ -353,25 +353,31 @@ struct attention_decode {
             });
         });
 
-        s.comment("The queries are no longer needed: their place takes the sums of all positions.");
+        s.comment("The queries are no longer needed: their place takes the sums.");
         s.if_(local < block, [&] { sums[local] = sum; });
-        const auto add_all = [&](const auto& add) {
-            for (u32 r = 0; r < block; ++r) add(queries[lane + r * vectors], values[r]);
-        };
-        s.if_(row_of_values == 0u, [&] { add_all([](const auto& to, const auto& value) { to = value; }); });
+        s.if_(slot < copies, [&] {
+            for (u32 r = 0; r < block; ++r) queries[local + (r * copies) * vectors] = values[r];
+        });
         s.barrier();
-        if (positions > 1) {
-            s.for_("i", 1u, positions, 1u, [&](const expr<u32>& i) {
-                s.if_(row_of_values == i, [&] { add_all([](const auto& to, const auto& value) { to += value; }); });
+        if (copies < positions) {
+            s.for_("i", copies, positions, copies, [&](const expr<u32>& i) {
+                s.if_(slot >= i && slot < i + copies, [&] {
+                    for (u32 r = 0; r < block; ++r) queries[local - i * vectors + (r * copies) * vectors] += values[r];
+                });
                 s.barrier();
             });
         }
         s.for_("i", local, (last_row - first_row + 1u) * vectors, threads, [&](const expr<u32>& i) {
             const auto query = s.let("query", a.query(kv_head, s.let("row", first_row + i / vectors)));
+            const auto at = s.let("at", i / vectors * (copies * vectors) + i % vectors);
+            auto total = s.var<f32x4>("total", queries[at]);
+            if (copies > 1) {
+                s.for_("j", at + vectors, at + copies * vectors, vectors, [&](const expr<u32>& j) { total += queries[j]; });
+            }
             if (spec.split)
-                (*part_sums)[(query * parts + part) * vectors + i % vectors] = queries[i];
+                (*part_sums)[(query * parts + part) * vectors + i % vectors] = total;
             else
-                y->store(query * vectors + i % vectors, queries[i] / sums[i / vectors]);
+                y->store(query * vectors + i % vectors, total / sums[i / vectors]);
         });
         if (spec.split) {
             s.if_(first_row + local <= last_row, [&] {
@@ -390,16 +396,16 @@ struct attention_decode {
             return e;
         }
         const std::size_t parts = of.size("parts");
-        const auto [threads, tile, block] = shape_of(of.spec);
+        const auto shape = shape_of(of.spec);
         const std::size_t group = of.spec.heads / of.spec.kv_heads;
         std::vector<double> sums, stats;
         for (std::size_t t = 0; t < c.m; ++t) {
             for (std::size_t h = 0; h < of.spec.heads; ++h) {
                 // The parts are those of the rows of a workgroup, which may be of several tokens.
-                const std::size_t first_row = (t * group + h % group) / block * block;
+                const std::size_t first_row = (t * group + h % group) / shape.block * shape.block;
                 const std::size_t first = c.first_seen(first_row / group);
-                const std::size_t end = c.start + (std::min(first_row + block, c.m * group) - 1) / group + 1;
-                const std::size_t length = (end - first + parts * tile - 1) / (parts * tile) * tile;
+                const std::size_t end = c.start + (std::min(first_row + shape.block, c.m * group) - 1) / group + 1;
+                const std::size_t length = (end - first + parts * shape.tile - 1) / (parts * shape.tile) * shape.tile;
                 for (std::size_t p = 0; p < parts; ++p) {
                     const auto part = c.attend(t, h, first + p * length, std::min(first + (p + 1) * length, end), of.spec.sinks && p == 0);
                     sums.insert(sums.end(), part.values.begin(), part.values.end());
@@ -416,19 +422,25 @@ struct attention_decode {
 private:
     struct shape {
         u32 threads;
-        u32 tile;   ///< positions of a workgroup at once: four lanes each
-        u32 block;  ///< rows of a workgroup
+        u32 tile;       ///< positions of a workgroup at once: four lanes each
+        u32 positions;  ///< positions whose values are added at once: all lanes of a head each
+        u32 block;      ///< rows of a workgroup
+        u32 copies;     ///< sums of values that are joined at once
     };
-    /// At most eight rows, whose sums an invocation can hold, and what workgroup memory can.
+    /// At most eight rows, whose sums an invocation can hold, and what workgroup memory can; of which sums get what is left, up to 6 KiB, so
+    /// that others run beside.
     [[nodiscard]] static shape shape_of(const kernel_spec& spec) {
+        constexpr u32 memory = static_cast<u32>(device_limits{}.max_workgroup_bytes);
         const u32 vectors = spec.head_dim / 4;
         const u32 threads = (std::max(spec.tune.workgroup, vectors) + 3) / 4 * 4;
         const u32 tile = threads / 4;
-        const u32 row_bytes = vectors * 16 + threads * 4 + tile * 8 + 16;
+        const u32 row_bytes = threads * 4 + tile * 8 + 16;
         const u32 rows = spec.columns * (spec.heads / spec.kv_heads);
-        const u32 most = std::clamp(static_cast<u32>(device_limits{}.max_workgroup_bytes) / row_bytes, 1u, 8u);
+        const u32 most = std::clamp(memory / (vectors * 16 + row_bytes), 1u, 8u);
         const u32 blocks = (rows + most - 1) / most;
-        return {threads, tile, (rows + blocks - 1) / blocks};
+        const u32 block = (rows + blocks - 1) / blocks;
+        const u32 copies = std::min(6144u, memory - block * row_bytes) / (block * vectors * 16);
+        return {threads, tile, threads / vectors, block, std::clamp(copies, 1u, threads / vectors)};
     }
 };
 
