@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "nibble/codec/registry.hpp"
+#include "nibble/gpu/attention.hpp"
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gate_up.hpp"
 #include "nibble/gpu/gather_embedding.hpp"
@@ -24,7 +25,7 @@
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope, attention_decode, attention_merge>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

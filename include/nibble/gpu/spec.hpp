@@ -54,6 +54,10 @@ struct kernel_spec {
     u32 rotary = 0;              ///< rope: numbers of a head that turn; 0: a parameter, as are the three above
     bool interleaved = false;    ///< rope: pairs are neighbours
     bool separate_qkv = false;   ///< rope: queries, keys and values come in a buffer each
+    u32 window = 0;      ///< positions that a token attends to, its own included; 0: all up to its own
+    float soft_cap = 0;  ///< attention scores become cap * tanh(score / cap); 0: they stay
+    bool sinks = false;  ///< each query head has a learned score that takes part in the softmax and has no value
+    bool split = false;  ///< attention_decode leaves parts of its sums, which attention_merge joins
     tuning tune{};
 
     /// Whether rows of k numbers, where no weights are read, are whole vectors of 4.
