@@ -119,7 +119,7 @@ struct attention_case {
     [[nodiscard]] example with_inputs(const trial& of) const {
         example e;
         e.sizes = of.sizes;
-        e.host = {{"start", static_cast<u32>(start)}, {"scale", std::bit_cast<u32>(scale)}};
+        e.host = {{"start", static_cast<double>(start)}, {"scale", scale}};
         e.buffers = buffers;
         e.tolerance = tolerance_of(spec.activations);
         return e;

@@ -90,7 +90,7 @@ struct gather_embedding {
         }
         example e;
         e.sizes = of.sizes;
-        if (spec.scaled) e.host.emplace_back("factor", std::bit_cast<std::uint32_t>(factor));
+        if (spec.scaled) e.host.emplace_back("factor", factor);
         e.buffers.push_back(buffer_of(ids));
         for (auto& plane : w.planes) e.buffers.push_back(std::move(plane));
         auto before = random_numbers(y.size(), 5);  // zeros are written too

@@ -77,7 +77,7 @@ struct rms_norm {
 
         example e;
         e.sizes = of.sizes;
-        e.host.emplace_back("eps", std::bit_cast<std::uint32_t>(eps));
+        e.host.emplace_back("eps", eps);
         auto x_bytes = buffer_of(x, spec.activations);
         auto residual_bytes = buffer_of(residual, spec.activations);
         auto gain_bytes = buffer_of(gains, spec.activations);

@@ -253,7 +253,7 @@ struct rope {
 
         example e;
         e.sizes = of.sizes;
-        e.host = {{"start", static_cast<u32>(start)}, {"magnitude", std::bit_cast<u32>(magnitude)}};
+        e.host = {{"start", static_cast<double>(start)}, {"magnitude", magnitude}};
         e.tolerance = tolerance_of(type);
         std::vector<std::vector<std::byte>> inputs{buffer_of(q, type), buffer_of(k, type), buffer_of(v, type)};
         if (of.spec.separate_qkv) {
