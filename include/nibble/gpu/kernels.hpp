@@ -19,10 +19,12 @@
 #include "nibble/gpu/gemv.hpp"
 #include "nibble/gpu/rms_norm.hpp"
 #include "nibble/gpu/rope.hpp"
+#include "nibble/gpu/softmax.hpp"
+#include "nibble/gpu/top_k.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm, rope>;
+using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm, rope, softmax, argmax, top_k>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

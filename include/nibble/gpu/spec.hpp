@@ -28,6 +28,7 @@ struct tuning {
     u32 m_per_thread = 4;
     u32 n_per_thread = 4;
     u32 workgroup = 64;  ///< invocations of a workgroup in all other kernels, a power of two
+    u32 slice = 2048;    ///< argmax, top_k: numbers of a row that a workgroup looks at
 };
 
 /// Which kernel exactly. What does not concern a kernel is ignored by it.
@@ -49,6 +50,8 @@ struct kernel_spec {
     u32 rotary = 0;              ///< rope: numbers of a head that turn; 0: a parameter, as are the three above
     bool interleaved = false;    ///< rope: pairs are neighbours
     bool separate_qkv = false;   ///< rope: queries, keys and values come in a buffer each
+    u32 best = 40;               ///< top_k: how many
+    bool merge = false;          ///< argmax, top_k: of values and ids that an earlier pass has left
     tuning tune{};
 
     /// Whether rows of k numbers, where no weights are read, are whole vectors of 4.
