@@ -20,11 +20,12 @@
 #include "nibble/gpu/rms_norm.hpp"
 #include "nibble/gpu/rope.hpp"
 #include "nibble/gpu/softmax.hpp"
+#include "nibble/gpu/stream_read.hpp"
 #include "nibble/gpu/top_k.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm, rope, softmax, argmax, top_k>;
+using kernels = type_list<dequantize, gemv, gather_embedding, rms_norm, rope, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

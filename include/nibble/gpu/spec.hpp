@@ -29,6 +29,7 @@ struct tuning {
     u32 n_per_thread = 4;
     u32 workgroup = 64;  ///< invocations of a workgroup in all other kernels, a power of two
     u32 slice = 2048;    ///< argmax, top_k: numbers of a row that a workgroup looks at
+    u32 loads = 16;      ///< stream_read: vectors that an invocation reads
 };
 
 /// Which kernel exactly. What does not concern a kernel is ignored by it.
