@@ -22,10 +22,13 @@
 #include "nibble/gpu/gemv.hpp"
 #include "nibble/gpu/rms_norm.hpp"
 #include "nibble/gpu/rope.hpp"
+#include "nibble/gpu/softmax.hpp"
+#include "nibble/gpu/stream_read.hpp"
+#include "nibble/gpu/top_k.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope, attention_decode, attention_merge>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope, attention_decode, attention_merge, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
