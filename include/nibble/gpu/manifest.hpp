@@ -216,7 +216,7 @@ namespace nibble::gpu::detail {
     }
 }
 
-[[nodiscard]] inline std::string quoted(std::string_view text) {
+[[nodiscard]] inline std::string json_string(std::string_view text) {
     constexpr std::string_view hex = "0123456789abcdef";
     std::string out = "\"";
     for (const char c : text) {
@@ -242,7 +242,7 @@ public:
         text_ += value;
         return *this;
     }
-    json_list& add(std::string_view name, std::string_view value) { return add(quoted(name).append(": ").append(value)); }
+    json_list& add(std::string_view name, std::string_view value) { return add(json_string(name).append(": ").append(value)); }
     json_list& add(std::string_view name, std::uint64_t value) { return add(name, std::string_view(std::to_string(value))); }
     [[nodiscard]] std::string close() const { return text_ + (text_.front() == '{' ? '}' : ']'); }
 
@@ -272,7 +272,7 @@ inline constexpr std::array<feature, 5> all_features{{{&feature_set::f16, "shade
 [[nodiscard]] inline std::string features_json(const feature_set& set, bool of_language) {
     json_list out('[');
     for (const feature& f : all_features) {
-        if (set.*f.member && f.of_language == of_language) out.add(quoted(f.name));
+        if (set.*f.member && f.of_language == of_language) out.add(json_string(f.name));
     }
     return out.close();
 }
@@ -571,9 +571,9 @@ inline std::string formula::text() const {
 }
 
 inline std::string formula::json() const {
-    return fold<std::string>([](const node& n) { return n.op == operation::number ? std::to_string(n.number) : detail::quoted(n.name); },
+    return fold<std::string>([](const node& n) { return n.op == operation::number ? std::to_string(n.number) : detail::json_string(n.name); },
                              [](operation op, const std::string& a, const std::string& b) {
-                                 return detail::json_list('[').add(detail::quoted(detail::name_of(op))).add(a).add(b).close();
+                                 return detail::json_list('[').add(detail::json_string(detail::name_of(op))).add(a).add(b).close();
                              });
 }
 
@@ -586,11 +586,11 @@ inline std::string lacking(const feature_set& needed, const feature_set& offered
 }
 
 inline std::string manifest::json() const {
-    using detail::json_list, detail::quoted, detail::json_of_each;
+    using detail::json_list, detail::json_string, detail::json_of_each;
     const auto binding_json = [](const binding& b) {
         return json_list('{')
-            .add("name", quoted(b.name))
-            .add("type", quoted(name_of(b.type)))
+            .add("name", json_string(b.name))
+            .add("type", json_string(name_of(b.type)))
             .add("width", b.width)
             .add("access", b.access == access::read ? "\"read\"" : "\"read_write\"")
             .add("length", b.length.json())
@@ -599,17 +599,17 @@ inline std::string manifest::json() const {
     };
     const auto parameter_json = [](const parameter& p) {
         json_list out('{');
-        out.add("name", quoted(p.name)).add("type", quoted(name_of(p.type)));
+        out.add("name", json_string(p.name)).add("type", json_string(name_of(p.type)));
         if (p.value) out.add("value", p.value->json());
         return out.close();
     };
-    const auto constant_json = [](const constant& c) { return json_list('{').add("name", quoted(c.name)).add("id", c.id).add("value", c.value).close(); };
+    const auto constant_json = [](const constant& c) { return json_list('{').add("name", json_string(c.name)).add("id", c.id).add("value", c.value).close(); };
     return json_list('{')
-        .add("kernel", quoted(kernel))
-        .add("codec", quoted(codec))
-        .add("entry", quoted(entry))
+        .add("kernel", json_string(kernel))
+        .add("codec", json_string(codec))
+        .add("entry", json_string(entry))
         .add("workgroup", json_of_each(workgroup, [](std::uint32_t n) { return std::to_string(n); }))
-        .add("sizes", json_of_each(sizes, quoted))
+        .add("sizes", json_of_each(sizes, json_string))
         .add("bindings", json_of_each(bindings, binding_json))
         .add("parameters", json_of_each(parameters, parameter_json))
         .add("constants", json_of_each(constants, constant_json))
@@ -617,7 +617,7 @@ inline std::string manifest::json() const {
         .add("features", detail::features_json(features, false))
         .add("language_features", detail::features_json(features, true))
         .add("workgroup_bytes", workgroup_bytes)
-        .add("rows", quoted(rows))
+        .add("rows", json_string(rows))
         .add("row_granule", row_granule)
         .close();
 }

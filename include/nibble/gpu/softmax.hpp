@@ -48,7 +48,7 @@ struct softmax {
         for (std::size_t i = k - 1; i < x.size(); i += k) x[i] += 8.0F;
         example e;
         e.sizes = of.sizes;
-        e.host.emplace_back("temperature", std::bit_cast<std::uint32_t>(temperature));
+        e.host.emplace_back("temperature", temperature);
         e.buffers = {buffer_of(x, type), std::vector<std::byte>(x.size() * bytes_of(type))};
         std::vector<double> y(x.size());
         for (std::size_t row = 0; row < x.size(); row += k) {
