@@ -31,6 +31,10 @@ std::vector<std::string> catalog_codecs() {
     return names;
 }
 
+result<example> catalog_example(std::string_view kernel, std::string_view codec, const trial& what) {
+    return with_kernel(kernel, codec, [&]<class K, class... C>() -> result<example> { return K::template make_example<C...>(what); });
+}
+
 result<program> catalog_build(std::string_view kernel, std::string_view codec, const kernel_spec& spec) { return build_kernel(kernel, codec, spec); }
 
 }  // namespace nibble::gpu

@@ -30,6 +30,9 @@ struct kernel_line {
 [[nodiscard]] const std::vector<kernel_line>& catalog_kernels();
 [[nodiscard]] std::vector<std::string> catalog_codecs();
 
+/// make_example() of a kernel that is named. Errors: unsupported (no such kernel or codec).
+[[nodiscard]] result<example> catalog_example(std::string_view kernel, std::string_view codec, const trial& what);
+
 /// build_kernel() of nibble/gpu/kernels.hpp.
 [[nodiscard]] result<program> catalog_build(std::string_view kernel, std::string_view codec, const kernel_spec& spec);
 
