@@ -36,6 +36,17 @@ struct step_sizes<plain<T>> {
     static constexpr unsigned unit = 4;
 };
 
+/// Code i of a u32, which may hold several words.
+template <class C, class T>
+constexpr T unit_code(const T& word, std::size_t i) {
+    constexpr std::size_t per_word = C::packing::per_word;
+    constexpr unsigned word_bits = 8 * sizeof(typename C::packing::word);
+    if constexpr (word_bits == 32)
+        return C::packing::code(word, i);
+    else
+        return C::packing::code((word >> T(static_cast<u32>(i / per_word * word_bits))) & T((1u << word_bits) - 1), i % per_word);
+}
+
 /// A buffer of two-byte numbers read as u32, so that no device needs f16: number i as f32.
 template <class T>
 expr<f32> half_number(const expr<u32>& pair, const expr<u32>& i) {
@@ -233,12 +244,15 @@ public:
         if constexpr (is_plain<C>) {
             return {plain_values(row, s.let("at", at_step * step + u * unit))};
         } else {
-            const auto word =
-                s.let("word", load_width == 1 ? component(word_at(row, at_step, u), u) : component(word_at(row, at_step, u / load_width), u % load_width));
+            const auto codes_of_unit = word(row, at_step, u);
             const auto scales = s.let("scale", splat<vec_or_scalar<f32, chunk>>(scale(row, at_step)));
-            return [&]<std::size_t... I>(std::index_sequence<I...>) { return std::array<values, chunks>{C::value(codes(word, I), scales)...}; }
+            return [&]<std::size_t... I>(std::index_sequence<I...>) { return std::array<values, chunks>{C::value(codes(codes_of_unit, I), scales)...}; }
             (std::make_index_sequence<chunks>{});
         }
+    }
+    /// The u32 of a unit of a row.
+    [[nodiscard]] expr<u32> word(const expr<u32>& row, const expr<u32>& at_step, const expr<u32>& u) const {
+        return s_->let("word", load_width == 1 ? component(word_at(row, at_step, u), u) : component(word_at(row, at_step, u / load_width), u % load_width));
     }
     /// The scale of a step of a row.
     [[nodiscard]] expr<f32> scale(const expr<u32>& row, const expr<u32>& at_step) const {
@@ -276,15 +290,9 @@ private:
     }
     /// Codes of chunk c of a u32, as f32.
     static values codes(const expr<u32>& word, std::size_t c) {
-        constexpr unsigned per_word = static_cast<unsigned>(C::packing::per_word);
-        constexpr unsigned word_bits = 8 * sizeof(typename C::packing::word);
-        const auto one = [&](std::size_t i) {
-            if constexpr (word_bits == 32)
-                return C::packing::code(word, i);
-            else
-                return C::packing::code((word >> static_cast<u32>(i / per_word * word_bits)) & ((1u << word_bits) - 1), i % per_word);
-        };
-        return [&]<std::size_t... I>(std::index_sequence<I...>) { return convert<vec_or_scalar<f32, chunk>>(vec_of(std::array{one(c * chunk + I)...})); }
+        return [&]<std::size_t... I>(std::index_sequence<I...>) {
+            return convert<vec_or_scalar<f32, chunk>>(vec_of(std::array{detail::unit_code<C>(word, c * chunk + I)...}));
+        }
         (std::make_index_sequence<chunk>{});
     }
     values plain_values(const expr<u32>& row, const expr<u32>& at) const {

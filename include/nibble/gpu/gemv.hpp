@@ -154,9 +154,10 @@ void multiply_rows(shader& s, const kernel_spec& spec, const row_tile& tile, con
     });
 }
 
-/// y[columns, n] = activation(x[columns, k] W[n, k]^T + bias[n]) + residual[columns, n].
-template <shader_codec C>
-example product_example(const trial& of, std::size_t columns) {
+/// y[columns, n] = activation(x[columns, k] W[n, k]^T + bias[n]) + residual[columns, n]. bind(e, x) adds the buffers of x to the example, and
+/// makes of x what these hold.
+template <shader_codec C, class Bind>
+example product_example(const trial& of, std::size_t columns, Bind&& bind) {
     const auto& spec = of.spec;
     const auto n = of.size("n");
     const auto k = of.size("k");
@@ -167,7 +168,7 @@ example product_example(const trial& of, std::size_t columns) {
     auto bias = random_numbers(n, 3);
     auto residual = random_numbers(n * columns, 4);
     e.buffers = std::move(w.planes);
-    e.buffers.push_back(buffer_of(x, spec.activations));
+    bind(e, x);
     if (spec.bias) e.buffers.push_back(buffer_of(bias, spec.activations));
     if (spec.residual) e.buffers.push_back(buffer_of(residual, spec.activations));
     std::vector<double> y;
@@ -182,6 +183,10 @@ example product_example(const trial& of, std::size_t columns) {
     e.buffers.emplace_back(n * columns * bytes_of(spec.activations));
     e.tolerance = tolerance_of(spec.activations);
     return e;
+}
+template <shader_codec C>
+example product_example(const trial& of, std::size_t columns) {
+    return product_example<C>(of, columns, [&](example& e, std::vector<float>& x) { e.buffers.push_back(buffer_of(x, of.spec.activations)); });
 }
 
 }  // namespace detail

@@ -20,15 +20,7 @@
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
-#include "nibble/gpu/rms_norm.hpp"
-#include "nibble/gpu/rope.hpp"
-#include "nibble/gpu/softmax.hpp"
-#include "nibble/gpu/stream_read.hpp"
-#include "nibble/gpu/top_k.hpp"
-
-namespace nibble::gpu {
-
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, rms_norm, rope, attention_decode, attention_merge, softmax, argmax, top_k, stream_read>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
@@ -57,6 +49,12 @@ void for_each_shader_codec(F&& f) {
     std::apply([&](const auto&... c) { (f.template operator()<typename std::remove_cvref_t<decltype(c)>::codec>(c.name), ...); }, shader_codecs);
 }
 
+/// Whether a kernel that reads weights is made for a codec: its build<C> may ask more of C than that shaders can read it.
+template <class K, class C>
+concept made_for = requires(const kernel_spec& spec) {
+    K::template build<C>(spec, std::string_view());
+};
+
 [[nodiscard]] inline std::string kernel_names() {
     std::string names;
     for_each_kernel([&]<class K>() { names += (names.empty() ? "" : ", ") + std::string(K::name); });
@@ -67,8 +65,18 @@ void for_each_shader_codec(F&& f) {
     for_each_shader_codec([&]<class C>(std::string_view name) { names += (names.empty() ? "" : ", ") + std::string(name); });
     return names;
 }
+/// The codecs that kernel K is made for.
+template <class K>
+[[nodiscard]] std::string codec_names_of() {
+    std::string names;
+    for_each_shader_codec([&]<class C>(std::string_view name) {
+        if constexpr (made_for<K, C>) names += (names.empty() ? "" : ", ") + std::string(name);
+    });
+    return names;
+}
 
-/// The kernel of that name for that codec, which is ignored by kernels that read no weights. Errors: unsupported (no such kernel or codec).
+/// The kernel of that name for that codec, which is ignored by kernels that read no weights. Errors: unsupported (no such kernel or codec, or the
+/// kernel is not made for the codec).
 [[nodiscard]] inline result<program> build_kernel(std::string_view kernel, std::string_view codec, const kernel_spec& spec) {
     result<program> built = fail(error{errc::unsupported, "there is no kernel \"" + std::string(kernel) + "\"", {}, {}, {}, "known are " + kernel_names()});
     for_each_kernel([&]<class K>() {
@@ -77,7 +85,16 @@ void for_each_shader_codec(F&& f) {
             built = fail(error{
                 errc::unsupported, "no kernels are generated for the codec \"" + std::string(codec) + "\"", {}, {}, {}, "known are " + shader_codec_names()});
             for_each_shader_codec([&]<class C>(std::string_view name) {
-                if (name == codec) built = K::template build<C>(spec, name);
+                if (name != codec) return;
+                if constexpr (made_for<K, C>)
+                    built = K::template build<C>(spec, name);
+                else
+                    built = fail(error{errc::unsupported,
+                                       "the kernel \"" + std::string(kernel) + "\" is not made for the codec \"" + std::string(codec) + "\"",
+                                       {},
+                                       {},
+                                       {},
+                                       "it is made for " + codec_names_of<K>()});
             });
         } else {
             built = K::build(spec);
@@ -96,6 +113,10 @@ void for_each_trial(F&& f) {
                 for_each_shader_codec([&]<class C>(std::string_view codec) {
                     const auto build = [t, codec] { return K::template build<C>(t.spec, codec); };
                     f(K::name, codec, t, build, [t] { return K::template make_example<C>(t); });
+                    if constexpr (made_for<K, C>) {
+                        f(
+                            K::name, codec, t, [&] { return K::template build<C>(t.spec, codec); }, [&] { return K::template make_example<C>(t); });
+                    }
                 });
             } else {
                 f(K::name, std::string_view(), t, [t] { return K::build(t.spec); }, [t] { return K::make_example(t); });
