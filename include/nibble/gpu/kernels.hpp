@@ -20,7 +20,7 @@
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, attention_decode, attention_merge>;
+using kernels = type_list<dequantize, gemv, attention_decode, attention_merge, attention_prefill>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
