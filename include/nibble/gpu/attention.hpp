@@ -27,8 +27,8 @@ public:
     const u32 group;    ///< query heads that share keys and values
     const u32 vectors;  ///< vectors of four in a head
     real_input<4> q, k_cache, v_cache;
-    /// Heads of the cache; where a call is cut along them, those of its part, of which `first_kv_head` is the first.
-    expr<u32> kv_heads, first_kv_head;
+    /// Heads of the cache; where a call is cut along them, those of its part.
+    expr<u32> kv_heads;
     expr<u32> rows;
 
     attention_reader(shader& s, const kernel_spec& spec)
@@ -38,26 +38,30 @@ public:
           k_cache(s, spec.activations, "k_cache", formula::size("rows") * formula::size("capacity") * vectors, true),
           v_cache(s, spec.activations, "v_cache", formula::size("rows") * formula::size("capacity") * vectors, true),
           kv_heads(s.parameter<u32>("kv_heads", formula::size("rows"))),
-          first_kv_head(s.parameter<u32>("first_kv_head", formula::size("first_row"))),
           rows(s.parameter<u32>("n_rows", formula::size("m") * group)),
           spec_(spec),
           start_(s.scalar<u32>("start")),
           scale_(s.scalar<f32>("scale")),
-          capacity_(s.size("capacity")) {
+          capacity_(s.size("capacity")),
+          first_kv_head_(s.parameter<u32>("first_kv_head", formula::size("first_row"))),
+          first_head_(0U),
+          first_entry_(0U) {
         s.cut_rows("kv_heads");
         if (spec.sinks) sinks_.emplace(s, spec.activations, "sinks", formula(spec.heads));
     }
 
     /// Position of a row's token.
     [[nodiscard]] expr<u32> position(const expr<u32>& row) const { return start_ + row / group; }
-    /// The query head of a row, and the number of its query among [m, heads].
-    [[nodiscard]] expr<u32> head(const expr<u32>& kv_head, const expr<u32>& row) const {
-        const auto first = (first_kv_head + kv_head) * group;
-        return group == 1 ? first : first + row % group;
+    /// Turns to a head of the cache, for all that follows.
+    void use_head(shader& s, const expr<u32>& kv_head) {
+        first_head_ = s.let("first_head", (first_kv_head_ + kv_head) * group);
+        first_entry_ = s.let("first_entry", kv_head * capacity_);
     }
-    [[nodiscard]] expr<u32> query(const expr<u32>& kv_head, const expr<u32>& row) const { return row / group * spec_.heads + head(kv_head, row); }
+    /// The query head of a row, and the number of its query among [m, heads].
+    [[nodiscard]] expr<u32> head(const expr<u32>& row) const { return group == 1 ? first_head_ : first_head_ + row % group; }
+    [[nodiscard]] expr<u32> query(const expr<u32>& row) const { return row / group * spec_.heads + head(row); }
     /// The first vector of a position in the cache.
-    [[nodiscard]] expr<u32> entry(const expr<u32>& kv_head, const expr<u32>& at) const { return (kv_head * capacity_ + at) * vectors; }
+    [[nodiscard]] expr<u32> entry(const expr<u32>& at) const { return (first_entry_ + at) * vectors; }
 
     /// The first position that a token at this one attends to.
     [[nodiscard]] expr<u32> first_seen(const expr<u32>& from) const { return spec_.window == 0 ? expr<u32>(0u) : max(from + 1u, spec_.window) - spec_.window; }
@@ -73,16 +77,15 @@ public:
         return spec_.soft_cap * tanh(clamp(products * (scale_ / spec_.soft_cap), expr<T>(-10.0F), expr<T>(10.0F)));
     }
     /// What a running maximum and a running sum start with: a sink is a score that has come already.
-    [[nodiscard]] expr<f32> first_maximum(const expr<u32>& kv_head, const expr<u32>& row) const {
-        return sinks_ ? (*sinks_)[head(kv_head, row)] : expr<f32>(lowest_score);
-    }
+    [[nodiscard]] expr<f32> first_maximum(const expr<u32>& row) const { return sinks_ ? (*sinks_)[head(row)] : expr<f32>(lowest_score); }
     [[nodiscard]] float first_sum() const { return spec_.sinks ? 1.0F : 0.0F; }
 
 private:
     kernel_spec spec_;
     expr<u32> start_;
     expr<f32> scale_;
-    expr<u32> capacity_;
+    expr<u32> capacity_, first_kv_head_;
+    expr<u32> first_head_, first_entry_;  // of the cache's head in use
     std::optional<real_input<>> sinks_;
 };
 
@@ -274,7 +277,7 @@ struct attention_decode {
         const auto local = s.local_index();
         const auto index = s.let("index", s.workgroup_index());
         s.if_(index >= a.kv_heads * blocks * parts, [&] { s.return_(); });
-        const auto kv_head = s.let("kv_head", index % a.kv_heads);
+        a.use_head(s, s.let("kv_head", index % a.kv_heads));
         const auto first_row = s.let("first_row", index / a.kv_heads % blocks * block);
         const auto last_row = s.let("last_row", min(first_row + block, a.rows) - 1u);
         auto first = s.let("first", a.first_seen(a.position(first_row)));
@@ -289,11 +292,10 @@ struct attention_decode {
         }
         const auto row_of = [&](const expr<u32>& i) { return s.let("row", min(first_row + i, last_row)); };
 
-        s.for_("i", local, block * vectors, threads,
-               [&](const expr<u32>& i) { queries[i] = a.q[a.query(kv_head, row_of(i / vectors)) * vectors + i % vectors]; });
+        s.for_("i", local, block * vectors, threads, [&](const expr<u32>& i) { queries[i] = a.q[a.query(row_of(i / vectors)) * vectors + i % vectors]; });
         auto sum = s.var<f32>("sum", 0.0F);
         s.if_(local < block, [&] {
-            auto start = a.first_maximum(kv_head, row_of(local));
+            auto start = a.first_maximum(row_of(local));
             auto start_sum = expr<f32>(a.first_sum());
             if (spec.sinks && spec.split) {  // a sink comes once: in the first part
                 start = select(part == 0u, start, detail::lowest_score);
@@ -309,9 +311,9 @@ struct attention_decode {
         s.barrier();
 
         s.for_("base", first, end, tile, [&](const expr<u32>& base) {
-            const auto key = s.let("key", a.entry(kv_head, min(base + local / 4u, last)));
+            const auto key = s.let("key", a.entry(min(base + local / 4u, last)));
             std::vector<place<f32>> dots;
-            for (u32 r = 0; r < block; ++r) dots.push_back(s.var<f32>("product", 0.0F));
+            for (u32 r = 0; r < block; ++r) dots.push_back(s.var<f32>("qk", 0.0F));
             s.for_("i", local % 4u, vectors, 4u, [&](const expr<u32>& i) {
                 const auto k = s.let("k", a.k_cache[key + i]);
                 for (u32 r = 0; r < block; ++r) dots[r] += dot(queries[i + r * vectors], k);
@@ -338,7 +340,7 @@ struct attention_decode {
             for (u32 r = 0; r < block; ++r) values[r] *= shrink[r];
             const auto add_values = [&] {
                 s.for_("j", slot, min(end - base, tile), positions, [&](const expr<u32>& j) {
-                    const auto v = s.let("v", a.v_cache[a.entry(kv_head, base + j) + lane]);
+                    const auto v = s.let("v", a.v_cache[a.entry(base + j) + lane]);
                     for (u32 r = 0; r < block; ++r) values[r] += weights[j + r * tile] * v;
                 });
             };
@@ -355,24 +357,29 @@ struct attention_decode {
 
         s.comment("The queries are no longer needed: their place takes the sums.");
         s.if_(local < block, [&] { sums[local] = sum; });
-        s.if_(slot < copies, [&] {
-            for (u32 r = 0; r < block; ++r) queries[local + (r * copies) * vectors] = values[r];
-        });
-        s.barrier();
-        if (copies < positions) {
-            s.for_("i", copies, positions, copies, [&](const expr<u32>& i) {
+        const u32 n_sums = copies * vectors;  // of a row
+        if (copies == positions) {
+            s.if_(slot < copies, [&] {
+                for (u32 r = 0; r < block; ++r) queries[local + r * n_sums] = values[r];
+            });
+            s.barrier();
+        } else {
+            s.for_("i", local, block * n_sums, threads, [&](const expr<u32>& i) { queries[i] = expr<f32x4>(0.0F); });
+            s.barrier();
+            s.for_("i", 0u, positions, copies, [&](const expr<u32>& i) {
                 s.if_(slot >= i && slot < i + copies, [&] {
-                    for (u32 r = 0; r < block; ++r) queries[local - i * vectors + (r * copies) * vectors] += values[r];
+                    const auto to = s.let("to", local - i * vectors);
+                    for (u32 r = 0; r < block; ++r) queries[to + r * n_sums] += values[r];
                 });
                 s.barrier();
             });
         }
         s.for_("i", local, (last_row - first_row + 1u) * vectors, threads, [&](const expr<u32>& i) {
-            const auto query = s.let("query", a.query(kv_head, s.let("row", first_row + i / vectors)));
-            const auto at = s.let("at", i / vectors * (copies * vectors) + i % vectors);
+            const auto query = s.let("query", a.query(s.let("row", first_row + i / vectors)));
+            const auto at = s.let("at", i / vectors * n_sums + i % vectors);
             auto total = s.var<f32x4>("total", queries[at]);
             if (copies > 1) {
-                s.for_("j", at + vectors, at + copies * vectors, vectors, [&](const expr<u32>& j) { total += queries[j]; });
+                s.for_("j", at + vectors, at + n_sums, vectors, [&](const expr<u32>& j) { total += queries[j]; });
             }
             if (spec.split)
                 (*part_sums)[(query * parts + part) * vectors + i % vectors] = total;
@@ -381,7 +388,7 @@ struct attention_decode {
         });
         if (spec.split) {
             s.if_(first_row + local <= last_row, [&] {
-                const auto query = s.let("query", a.query(kv_head, s.let("row", first_row + local)));
+                const auto query = s.let("query", a.query(s.let("row", first_row + local)));
                 (*part_stats)[query * parts + part] = vec2(select(sum > 0.0F, expr<f32>(most[local]), expr<f32>(0.0F)), expr<f32>(sum));
             });
         }
@@ -427,7 +434,7 @@ private:
         u32 block;      ///< rows of a workgroup
         u32 copies;     ///< sums of values that are joined at once
     };
-    /// At most eight rows, whose sums an invocation can hold, and what workgroup memory can; of which sums get what is left, up to 6 KiB, so
+    /// At most eight rows, whose sums an invocation can hold, and what workgroup memory can; of which sums get what is left, up to 4 KiB, so
     /// that others run beside.
     [[nodiscard]] static shape shape_of(const kernel_spec& spec) {
         constexpr u32 memory = static_cast<u32>(device_limits{}.max_workgroup_bytes);
@@ -439,7 +446,7 @@ private:
         const u32 most = std::clamp(memory / (vectors * 16 + row_bytes), 1u, 8u);
         const u32 blocks = (rows + most - 1) / most;
         const u32 block = (rows + blocks - 1) / blocks;
-        const u32 copies = std::min(6144u, memory - block * row_bytes) / (block * vectors * 16);
+        const u32 copies = std::min(4096u, memory - block * row_bytes) / (block * vectors * 16);
         return {threads, tile, threads / vectors, block, std::clamp(copies, 1u, threads / vectors)};
     }
 };
@@ -521,6 +528,197 @@ struct attention_merge {
         e.tolerance = tolerance_of(of.spec.activations);
         return e;
     }
+};
+
+/// Many tokens: a tile of rows (queries of one head of the cache) goes through the cache in tiles of keys, none of which is later than its last
+/// token or before its first window. Head dimensions up to 256.
+struct attention_prefill {
+    static constexpr std::string_view name = "attention_prefill";
+    static constexpr std::string_view purpose = "y = softmax(scale Q K) V for many tokens, each seeing those before it";
+    static constexpr bool reads_weights = false;
+
+    /// Full tiles and cut ones, a cache that is empty before and one that is not, head dimensions that fill the lanes and that do not, every option.
+    [[nodiscard]] static std::vector<trial> trials() {
+        using detail::attention_spec, detail::attention_trial;
+        std::vector<trial> all;
+        auto s = attention_spec(4, 1, 64);
+        all.push_back(attention_trial("f32, full tiles", s, 64, 0, 64));
+        all.push_back(attention_trial("f32, 37 tokens after 45", s, 37, 45, 90));
+        s.window = 24;
+        s.tune.workgroup = 128;
+        all.push_back(attention_trial("f32, window, 128 invocations", s, 50, 20, 80));
+        s = attention_spec(3, 3, 80);
+        s.soft_cap = 2.0F, s.sinks = true;
+        all.push_back(attention_trial("f32, heads of 80, soft cap, sinks", s, 35, 3, 40));
+        s = attention_spec(6, 2, 128);
+        s.activations = scalar::f16;
+        all.push_back(attention_trial("f16, 3 heads a group", s, 21, 50, 71));
+        s.window = 10, s.soft_cap = 3.0F, s.sinks = true;
+        all.push_back(attention_trial("f16, window, soft cap, sinks", s, 33, 70, 110));
+        s = attention_spec(4, 2, 256);
+        all.push_back(attention_trial("f32, heads of 256", s, 10, 17, 32));
+        s = attention_spec(2, 1, 20);
+        all.push_back(attention_trial("f32, one token, heads of 20", s, 1, 40, 48));
+        s = attention_spec(4, 2, 96);
+        s.tune.workgroup = 256, s.activations = scalar::f16;
+        all.push_back(attention_trial("f16, heads of 96, 256 invocations", s, 40, 9, 64));
+        return all;
+    }
+
+    /// An invocation has some rows, and of each four scores of a tile, then every eighth vector of its values. Queries and keys go through
+    /// workgroup memory in slices along the head, values in rows; the pads keep lanes that read side by side in different banks.
+    [[nodiscard]] static program build(const kernel_spec& spec) {
+        shader s(name);
+        detail::attention_reader a(s, spec);
+        const u32 vectors = a.vectors;
+        const u32 threads = spec.tune.workgroup / lanes * lanes;
+        const u32 threads_m = threads / lanes;
+        const u32 chunks = (vectors + lanes - 1) / lanes;  // vectors of a row that an invocation sums
+        const u32 n_rows = std::clamp(std::min(most_rows / threads_m, most_sums / chunks), 1u, 8u);
+        const u32 tile_rows = threads_m * n_rows;
+        const u32 pitch = lanes + 1;
+        u32 value_rows = tile_keys;  // that are in workgroup memory at once
+        while (value_rows > 4 && value_rows * vectors > tile_keys * pitch) value_rows /= 2;
+        s.about("y = softmax(scale Q K) V in tiles of " + std::to_string(tile_rows) + " queries and " + std::to_string(tile_keys) +
+                " keys, with a running maximum");
+        s.sizes({"m", "capacity", "kv_heads"});
+        real_output<4> y(s, spec.activations, "y", formula::size("m") * (spec.heads * vectors));
+        const formula n_tiles = ceil_div(formula::size("m") * a.group, formula(tile_rows));
+        const auto tiles = s.parameter<u32>("tiles", n_tiles);
+        s.grid(threads, formula::size("rows") * n_tiles);
+
+        auto queries = s.shared<f32x4>("queries", tile_rows * pitch);                              // [row, vector of the slice]
+        auto stage = s.shared<f32x4>("stage", std::max(tile_keys * pitch, value_rows * vectors));  // keys, then values
+        auto weights = s.shared<f32x4>("weights", tile_rows * pitch);                              // [row, four keys]
+        auto largest = s.shared<f32>("largest", tile_rows * lanes);                                // [row, lane]
+
+        const auto local = s.local_index();
+        const auto index = s.let("index", s.workgroup_index());
+        s.if_(index >= a.kv_heads * tiles, [&] { s.return_(); });
+        a.use_head(s, s.let("kv_head", index % a.kv_heads));
+        const auto first_row = s.let("first_row", index / a.kv_heads * tile_rows);
+        const auto last_row = s.let("last_row", min(first_row + tile_rows, a.rows) - 1u);
+        const auto first = s.let("first", a.first_seen(a.position(first_row)));
+        const auto last = s.let("last", a.position(last_row));
+        const auto lane = s.let("lane", local % lanes);
+        const auto row_lane = s.let("row_lane", local / lanes);
+        // The rows of an invocation are threads_m apart.
+        const auto each_row = [&](const auto& body) { s.for_("r", 0u, n_rows, 1u, body); };
+        const auto own_row = [&](const expr<u32>& r) { return row_lane + r * threads_m; };
+        const auto own_place = [&](const expr<u32>& r) { return local + r * threads; };  // in `largest`
+        const auto all_lanes = [&](const expr<u32>& r, const auto& body) {               // of a row, there
+            const auto begin = s.let("begin", own_row(r) * lanes);
+            s.for_("i", begin, begin + lanes, 1u, [&](const expr<u32>& i) { body(largest[i]); });
+        };
+
+        auto at = s.array<u32>("at", n_rows);
+        auto most = s.array<f32>("most", n_rows);
+        auto sum = s.array<f32>("sum", n_rows);
+        auto values = s.array<f32x4>("values", n_rows * chunks);
+        each_row([&](const expr<u32>& r) {
+            const auto row = s.let("row", min(first_row + own_row(r), last_row));
+            at[r] = a.position(row);
+            most[r] = a.first_maximum(row);
+            if (spec.sinks) sum[r] = select(lane == 0u, a.first_sum(), 0.0F);
+        });
+
+        s.for_("base", first, last + 1u, tile_keys, [&](const expr<u32>& base) {
+            auto scores = s.array<f32x4>("scores", n_rows);
+            s.for_("slice", 0u, vectors, lanes, [&](const expr<u32>& slice) {
+                const auto vector_of = [&](const expr<u32>& i) { return vectors % lanes == 0 ? slice + i % lanes : min(slice + i % lanes, vectors - 1u); };
+                s.for_("i", local, tile_rows * lanes, threads, [&](const expr<u32>& i) {
+                    const auto query = s.let("query", a.query(s.let("row", min(first_row + i / lanes, last_row))));
+                    queries[i / lanes * pitch + i % lanes] = a.q[query * vectors + vector_of(i)];
+                });
+                s.comment("Keys that lanes side by side read, each its fourth, lie side by side.");
+                s.for_("i", local, tile_keys * lanes, threads, [&](const expr<u32>& i) {
+                    const auto key = s.let("key", i / lanes);
+                    stage[(key % 4u * lanes + key / 4u) * pitch + i % lanes] = a.k_cache[a.entry(min(base + key, last)) + vector_of(i)];
+                });
+                s.barrier();
+                s.for_("i", 0u, vectors % lanes == 0 ? expr<u32>(lanes) : min(vectors - slice, lanes), 1u, [&](const expr<u32>& i) {
+                    std::vector<expr<f32x4>> k;
+                    for (u32 c = 0; c < 4; ++c) k.push_back(s.let("k", stage[lane * pitch + i + c * lanes * pitch]));
+                    each_row([&](const expr<u32>& r) {
+                        const auto x = s.let("x", queries[own_row(r) * pitch + i]);
+                        scores[r] += vec4(dot(x, k[0]), dot(x, k[1]), dot(x, k[2]), dot(x, k[3]));
+                    });
+                });
+                s.barrier();
+            });
+            const auto key = s.let("key", base + lane * 4u);
+            each_row([&](const expr<u32>& r) {
+                const auto score = s.let("score", a.scores<f32x4>(scores[r]));
+                const auto seen = [&](u32 c) { return select(a.sees(at[r], key + c), score.at(c), detail::unseen_score); };
+                const auto masked = s.let("masked", vec4(seen(0), seen(1), seen(2), seen(3)));
+                scores[r] = masked;
+                largest[own_place(r)] = max(max(masked.x(), masked.y()), max(masked.z(), masked.w()));
+            });
+            s.barrier();
+            each_row([&](const expr<u32>& r) {
+                auto now = s.var<f32>("now", most[r]);
+                all_lanes(r, [&](const expr<f32>& of_lane) { now = max(now, of_lane); });
+                const auto weight = s.let("weight", exp(scores[r] - now));
+                weights[own_row(r) * pitch + lane] = weight;
+                const auto shrink = s.let("shrink", exp(most[r] - now));
+                most[r] = now;
+                sum[r] = sum[r] * shrink + dot(weight, expr<f32x4>(1.0F));
+                s.for_("c", r * chunks, r * chunks + chunks, 1u, [&](const expr<u32>& c) { values[c] *= shrink; });
+            });
+            s.for_("begin_key", 0u, min(last - base + 1u, tile_keys), value_rows, [&](const expr<u32>& begin) {
+                s.for_("i", local, value_rows * vectors, threads,
+                       [&](const expr<u32>& i) { stage[i] = a.v_cache[a.entry(min(base + begin + i / vectors, last)) + i % vectors]; });
+                s.barrier();
+                s.for_("j", 0u, value_rows, 4u, [&](const expr<u32>& j) {
+                    s.for_("c", 0u, chunks, 1u, [&](const expr<u32>& c) {
+                        const auto vector = vectors % lanes == 0 ? lane + c * lanes : min(lane + c * lanes, vectors - 1u);
+                        const auto place = s.let("place", j * vectors + vector);
+                        std::vector<expr<f32x4>> v;
+                        for (u32 i = 0; i < 4; ++i) v.push_back(s.let("v", stage[place + i * vectors]));
+                        each_row([&](const expr<u32>& r) {
+                            const auto w = s.let("w", weights[own_row(r) * pitch + (begin + j) / 4u]);
+                            values[r * chunks + c] += w.x() * v[0] + w.y() * v[1] + w.z() * v[2] + w.w() * v[3];
+                        });
+                    });
+                });
+                s.barrier();
+            });
+        });
+
+        s.comment("Each lane has summed its own weights.");
+        each_row([&](const expr<u32>& r) { largest[own_place(r)] = sum[r]; });
+        s.barrier();
+        each_row([&](const expr<u32>& r) {
+            const auto row = s.let("row", first_row + own_row(r));
+            s.if_(row <= last_row, [&] {
+                auto total = s.var<f32>("total", 0.0F);
+                all_lanes(r, [&](const expr<f32>& of_lane) { total += of_lane; });
+                const auto query = s.let("query", a.query(row) * vectors);
+                s.for_("c", 0u, chunks, 1u, [&](const expr<u32>& c) {
+                    const auto vector = s.let("vector", lane + c * lanes);
+                    const auto store = [&] { y.store(query + vector, values[r * chunks + c] / total); };
+                    if (vectors % lanes == 0)
+                        store();
+                    else
+                        s.if_(vector < vectors, store);
+                });
+            });
+        });
+        return s.finish();
+    }
+
+    [[nodiscard]] static example make_example(const trial& of) {
+        const detail::attention_case c(of);
+        example e = c.with_inputs(of);
+        c.add_expected(e);
+        return e;
+    }
+
+private:
+    static constexpr u32 lanes = 8;       // along a row: of scores, and of values
+    static constexpr u32 tile_keys = 32;  // four of each lane
+    static constexpr u32 most_rows = 32;  // of a tile, by what workgroup memory holds
+    static constexpr u32 most_sums = 16;  // vectors of values that an invocation holds
 };
 
 }  // namespace nibble::gpu

@@ -20,7 +20,7 @@
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge, softmax, argmax, top_k, stream_read>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>

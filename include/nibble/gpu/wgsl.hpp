@@ -45,7 +45,8 @@ struct wgsl_dialect {
     [[nodiscard]] static std::string let(shader_type, const std::string& name) { return "let " + name; }
     [[nodiscard]] static std::string variable(shader_type t, const std::string& name) { return "var " + name + ": " + type(t); }
     [[nodiscard]] static std::string array(shader_type t, const std::string& name, std::uint32_t count) {
-        return "var " + name + ": array<" + type(t) + ", " + std::to_string(count) + ">";
+        // With a value: without one, naga 30 zeroes an array that is declared in a loop only once.
+        return "var " + name + " = array<" + type(t) + ", " + std::to_string(count) + ">()";
     }
     [[nodiscard]] static std::string counter(const std::string& name) { return "var " + name; }
     [[nodiscard]] static std::string barrier() { return "workgroupBarrier();"; }
