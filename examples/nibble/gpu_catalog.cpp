@@ -8,8 +8,8 @@ namespace nibble::gpu {
 const std::vector<catalog_entry>& catalog() {
     static const auto all = [] {
         std::vector<catalog_entry> entries;
-        for_each_trial([&](std::string_view kernel, std::string_view codec, const trial& t, auto build, auto make_example) {
-            entries.push_back({std::string(kernel), std::string(codec), t, std::move(build), std::move(make_example)});
+        for_each_trial([&](std::string_view kernel, std::string_view codec, const trial& t, const auto& build, const auto& make_example) {
+            entries.push_back({std::string(kernel), std::string(codec), t, build, make_example});
         });
         return entries;
     }();
@@ -29,10 +29,6 @@ std::vector<std::string> catalog_codecs() {
     std::vector<std::string> names;
     for_each_shader_codec([&]<class C>(std::string_view name) { names.emplace_back(name); });
     return names;
-}
-
-result<example> catalog_example(std::string_view kernel, std::string_view codec, const trial& what) {
-    return with_kernel(kernel, codec, [&]<class K, class... C>() -> result<example> { return K::template make_example<C...>(what); });
 }
 
 result<program> catalog_build(std::string_view kernel, std::string_view codec, const kernel_spec& spec) { return build_kernel(kernel, codec, spec); }

@@ -15,9 +15,11 @@ namespace nibble::gpu {
 struct catalog_entry {
     std::string kernel, codec;
     gpu::trial trial;
-    std::function<program()> build;
-    std::function<example()> make_example;
+    std::function<program(const kernel_spec&)> build_as;
+    std::function<example(const gpu::trial&)> example_of;
 
+    [[nodiscard]] program build() const { return build_as(trial.spec); }
+    [[nodiscard]] example make_example() const { return example_of(trial); }
     /// "gemv q4f16_1 (f16, bias)".
     [[nodiscard]] std::string text() const { return kernel + (codec.empty() ? "" : " " + codec) + " (" + trial.label + ")"; }
 };
@@ -29,9 +31,6 @@ struct kernel_line {
 };
 [[nodiscard]] const std::vector<kernel_line>& catalog_kernels();
 [[nodiscard]] std::vector<std::string> catalog_codecs();
-
-/// make_example() of a kernel that is named. Errors: unsupported (no such kernel or codec).
-[[nodiscard]] result<example> catalog_example(std::string_view kernel, std::string_view codec, const trial& what);
 
 /// build_kernel() of nibble/gpu/kernels.hpp.
 [[nodiscard]] result<program> catalog_build(std::string_view kernel, std::string_view codec, const kernel_spec& spec);

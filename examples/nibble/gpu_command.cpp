@@ -48,9 +48,11 @@ void add_list(CLI::App& app, context& shared) {
         const auto devices = gpu_devices();
         if (shared.json) {
             json document{{"kernels", json::array()}, {"codecs", gpu::catalog_codecs()}, {"devices", json::array()}};
-            for (const auto& k : gpu::catalog_kernels()) document["kernels"].push_back({{"name", k.name}, {"purpose", k.purpose}, {"reads_weights", k.reads_weights}});
+            for (const auto& k : gpu::catalog_kernels())
+                document["kernels"].push_back({{"name", k.name}, {"purpose", k.purpose}, {"reads_weights", k.reads_weights}});
             if (devices) {
-                for (const auto& d : *devices) document["devices"].push_back({{"name", d.name}, {"driver", d.driver}, {"kind", d.kind}, {"features", d.features}});
+                for (const auto& d : *devices)
+                    document["devices"].push_back({{"name", d.name}, {"driver", d.driver}, {"kind", d.kind}, {"features", d.features}});
             } else {
                 document["devices_problem"] = devices.error().message();
             }
@@ -78,18 +80,23 @@ void add_spec_options(CLI::App& sub, const std::shared_ptr<gpu::kernel_spec>& sp
         std::string flag(field.name);
         std::replace(flag.begin(), flag.end(), '_', '-');
         const auto add = [&](auto& value) {
-            if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>) sub.add_flag("--" + flag, value, std::string(field.meaning));
-            else sub.add_option("--" + flag, value, std::string(field.meaning));
+            if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, bool>)
+                sub.add_flag("--" + flag, value, std::string(field.meaning));
+            else
+                sub.add_option("--" + flag, value, std::string(field.meaning));
         };
         std::visit(
             [&](auto member) {
-                if constexpr (std::is_invocable_v<decltype(member), gpu::kernel_spec&>) add(std::invoke(member, *spec));
-                else add(std::invoke(member, spec->tune));
+                if constexpr (std::is_invocable_v<decltype(member), gpu::kernel_spec&>)
+                    add(std::invoke(member, *spec));
+                else
+                    add(std::invoke(member, spec->tune));
             },
             field.member);
     }
     static const std::map<std::string, gpu::scalar> types{{"f16", gpu::scalar::f16}, {"f32", gpu::scalar::f32}};
-    static const std::map<std::string, gpu::activation> activations{{"none", gpu::activation::none}, {"silu", gpu::activation::silu}, {"gelu", gpu::activation::gelu}};
+    static const std::map<std::string, gpu::activation> activations{
+        {"none", gpu::activation::none}, {"silu", gpu::activation::silu}, {"gelu", gpu::activation::gelu}};
     sub.add_option("--type", spec->activations, "The type of what is no weight: f32 or f16")->transform(CLI::CheckedTransformer(types));
     sub.add_option("--activation", spec->act, "What is applied to sums: none, silu or gelu")->transform(CLI::CheckedTransformer(activations));
     sub.add_option("--preset", *preset, "Tuning for a vendor: " + gpu::preset_names());
@@ -105,14 +112,18 @@ void add_emit(CLI::App& app, context& shared) {
     auto* sub = app.add_subcommand("emit", "Print a kernel, or write it beside its manifest");
     sub->add_option("kernel", a->kernel, "Its name, see `nibble gpu list`")->required();
     sub->add_option("--codec", a->codec, "The codec of the weights")->capture_default_str();
-    sub->add_option("--to", a->form, "wgsl (browsers), wgsl-wgpu (naga), glsl or spirv")->check(CLI::IsMember({"wgsl", "wgsl-wgpu", "glsl", "spirv"}))->capture_default_str();
+    sub->add_option("--to", a->form, "wgsl (browsers), wgsl-wgpu (naga), glsl or spirv")
+        ->check(CLI::IsMember({"wgsl", "wgsl-wgpu", "glsl", "spirv"}))
+        ->capture_default_str();
     sub->add_option("-o,--output", a->out, "Write it to this file, and its manifest to FILE.json");
     add_spec_options(*sub, spec, preset);
     shared.add_flags(*sub);
     sub->callback([a, spec, preset, &shared] {
         if (!preset->empty()) {
             const auto* known = gpu::find_preset(*preset);
-            if (known == nullptr) return print_failure(shared, error{errc::unsupported, "there is no preset \"" + *preset + "\"", {}, {}, {}, "known are " + gpu::preset_names()});
+            if (known == nullptr)
+                return print_failure(shared,
+                                     error{errc::unsupported, "there is no preset \"" + *preset + "\"", {}, {}, {}, "known are " + gpu::preset_names()});
             spec->tune = *known;
         }
         const auto program = gpu::catalog_build(a->kernel, a->codec, *spec);
@@ -138,7 +149,9 @@ struct selection {
         sub.add_option("--codec", codecs, "Only these codecs (kernels without weights are taken all the same)");
     }
     [[nodiscard]] result<std::vector<gpu::catalog_entry>> entries() const {
-        const auto wanted = [](const std::vector<std::string>& names, const std::string& name) { return names.empty() || std::find(names.begin(), names.end(), name) != names.end(); };
+        const auto wanted = [](const std::vector<std::string>& names, const std::string& name) {
+            return names.empty() || std::find(names.begin(), names.end(), name) != names.end();
+        };
         std::vector<gpu::catalog_entry> chosen;
         for (const auto& e : gpu::catalog()) {
             if (wanted(kernels, e.kernel) && (e.codec.empty() || wanted(codecs, e.codec))) chosen.push_back(e);
@@ -173,7 +186,11 @@ void add_trials(CLI::App& app, context& shared) {
         for (const auto& entry : *entries) {
             const auto program = entry.build();
             const std::string base = entry.kernel + (entry.codec.empty() ? "" : "-" + entry.codec) + "-" + std::to_string(number++);
-            json job{{"name", entry.text()}, {"manifest", json::parse(program.manifest.json())}, {"wgsl", base + ".wgsl"}, {"wgsl_wgpu", base + ".wgpu.wgsl"}, {"glsl", base + ".comp"}};
+            json job{{"name", entry.text()},
+                     {"manifest", json::parse(program.manifest.json())},
+                     {"wgsl", base + ".wgsl"},
+                     {"wgsl_wgpu", base + ".wgpu.wgsl"},
+                     {"glsl", base + ".comp"}};
             std::vector<std::pair<std::string, std::string>> files{{base + ".wgsl", gpu::to_wgsl(program)},
                                                                    {base + ".wgpu.wgsl", gpu::to_wgsl(program, gpu::wgsl_flavour::wgpu)},
                                                                    {base + ".comp", gpu::to_glsl(program)}};
@@ -241,8 +258,13 @@ void add_check(CLI::App& app, context& shared, const std::shared_ptr<std::string
             worst = std::max(worst, c.deviation.error);
             if (c.deviation.error <= c.tolerance) return;
             ++l.wrong;
-            problems.push_back({errc::mismatch, number_text("its error is %.3g", c.deviation.error) + number_text(", at most %.3g is right", c.tolerance) + ": " + c.deviation.output + "[" +
-                                                    std::to_string(c.deviation.index) + "]", {}, c.text, {}, "the driver or the kernel is wrong: try another driver, and report it"});
+            problems.push_back({errc::mismatch,
+                                number_text("its error is %.3g", c.deviation.error) + number_text(", at most %.3g is right", c.tolerance) + ": " +
+                                    c.deviation.output + "[" + std::to_string(c.deviation.index) + "]",
+                                {},
+                                c.text,
+                                {},
+                                "the driver or the kernel is wrong: try another driver, and report it"});
         });
         if (!checked) return print_failure(shared, checked.error());
         json document{{"kernels", json::array()}, {"problems", to_json(problems)}};
@@ -257,8 +279,10 @@ void add_check(CLI::App& app, context& shared, const std::shared_ptr<std::string
             rows.row({name, std::to_string(l.ran), std::to_string(l.skipped), std::to_string(l.wrong), errors});
             document["kernels"].push_back({{"name", name}, {"ran", l.ran}, {"skipped", l.skipped}, {"wrong", l.wrong}, {"errors", by_bound}});
         }
-        if (shared.json) print_json(document);
-        else if (!shared.quiet) rows.print();
+        if (shared.json)
+            print_json(document);
+        else if (!shared.quiet)
+            rows.print();
         print_remarks(shared, {}, {}, problems);
         if (!problems.empty()) shared.exit_code = exit_refused;
     });
@@ -295,7 +319,8 @@ void add_bench(CLI::App& app, context& shared, const std::shared_ptr<std::string
         a->options.device = *device;
         a->options.working_set = a->working_set_mb << 20;
         const auto report = gpu_bench(a->options, [&](const gpu_timed& row) {
-            if (!shared.quiet && !shared.json) std::fprintf(stderr, "%s %s %s: %.3f ms\n", row.kernel.c_str(), row.codec.c_str(), row.shape.c_str(), row.seconds * 1e3);
+            if (!shared.quiet && !shared.json)
+                std::fprintf(stderr, "%s %s %s: %.3f ms\n", row.kernel.c_str(), row.codec.c_str(), row.shape.c_str(), row.seconds * 1e3);
         });
         if (!report) return print_failure(shared, report.error());
         const double roof = report->stream_bytes_per_second;
@@ -303,9 +328,15 @@ void add_bench(CLI::App& app, context& shared, const std::shared_ptr<std::string
         table rows({"kernel", "codec", "shape", "ms", "GB/s", "of stream_read", "GFLOP/s", "tuning"});
         for (const auto& r : report->rows) {
             const double rate = r.bytes / r.seconds;
-            rows.row({r.kernel, r.codec, r.shape, number_text("%.3f", r.seconds * 1e3), number_text("%.1f", rate / 1e9), number_text("%.0f %%", 100 * rate / roof),
-                      number_text("%.1f", r.operations / r.seconds / 1e9), r.tuning});
-            document["rows"].push_back({{"kernel", r.kernel}, {"codec", r.codec}, {"shape", r.shape}, {"seconds", r.seconds}, {"bytes", r.bytes}, {"operations", r.operations}, {"tuning", r.tuning}});
+            rows.row({r.kernel, r.codec, r.shape, number_text("%.3f", r.seconds * 1e3), number_text("%.1f", rate / 1e9),
+                      number_text("%.0f %%", 100 * rate / roof), number_text("%.1f", r.operations / r.seconds / 1e9), r.tuning});
+            document["rows"].push_back({{"kernel", r.kernel},
+                                        {"codec", r.codec},
+                                        {"shape", r.shape},
+                                        {"seconds", r.seconds},
+                                        {"bytes", r.bytes},
+                                        {"operations", r.operations},
+                                        {"tuning", r.tuning}});
         }
         if (shared.json) return print_json(document);
         if (shared.quiet) return;

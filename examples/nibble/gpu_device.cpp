@@ -97,7 +97,8 @@ public:
             const auto seconds = device_.run(*recording);
             if (!seconds) return fail(seconds.error());
             if (seconds->empty()) {
-                return fail(error{errc::unsupported, "the device \"" + device_.info().name + "\" has no timestamps", {}, {}, {}, "choose another with --device"});
+                return fail(
+                    error{errc::unsupported, "the device \"" + device_.info().name + "\" has no timestamps", {}, {}, {}, "choose another with --device"});
             }
             double sum = 0;
             for (const double s : *seconds) sum += s;
@@ -147,7 +148,8 @@ result<gpu_bench_report> gpu_bench(const gpu_bench_options& options, const std::
     gpu::kernel_spec base;
     base.activations = info.features.f16 ? options.activations : gpu::scalar::f32;
     base.tune = gpu::preset_of(info.name);
-    const auto run = [&](const std::string& kernel, const std::string& codec, gpu::kernel_spec spec, gpu::u32 m, const std::vector<gpu::tuning>& grid) -> result<void> {
+    const auto run = [&](const std::string& kernel, const std::string& codec, gpu::kernel_spec spec, gpu::u32 m,
+                         const std::vector<gpu::tuning>& grid) -> result<void> {
         const gpu::size_values sizes{{"m", m}, {"n", spec.n}, {"k", spec.k}};
         std::uint64_t bytes = 0;
         std::optional<error> failed;
@@ -171,8 +173,10 @@ result<gpu_bench_report> gpu_bench(const gpu_bench_options& options, const std::
         gpu_timed row;
         row.kernel = kernel, row.codec = codec;
         row.shape = (m > 1 ? "M = " + std::to_string(m) + ", " : "") + std::to_string(spec.n) + " x " + std::to_string(spec.k);
-        row.tuning = kernel == "gemm" ? std::to_string(t.threads_m) + " x " + std::to_string(t.threads_n) + " lanes of " + std::to_string(t.m_per_thread) + " x " + std::to_string(t.n_per_thread)
-                                      : std::to_string(t.lanes_k) + " x " + std::to_string(t.lanes_n) + " lanes of " + std::to_string(t.rows_per_lane) + (t.subgroups ? ", subgroups" : "");
+        row.tuning = kernel == "gemm" ? std::to_string(t.threads_m) + " x " + std::to_string(t.threads_n) + " lanes of " + std::to_string(t.m_per_thread) +
+                                            " x " + std::to_string(t.n_per_thread)
+                                      : std::to_string(t.lanes_k) + " x " + std::to_string(t.lanes_n) + " lanes of " + std::to_string(t.rows_per_lane) +
+                                            (t.subgroups ? ", subgroups" : "");
         row.seconds = tried.front().seconds;
         row.bytes = static_cast<double>(bytes);
         row.operations = 2.0 * m * spec.n * spec.k;
@@ -185,7 +189,8 @@ result<gpu_bench_report> gpu_bench(const gpu_bench_options& options, const std::
             auto spec = base;
             spec.n = n, spec.k = k;
             const auto one = std::vector{base.tune};
-            if (auto done = run("gemv", codec, spec, 1, options.tune ? gpu::product_tunings(info.features, info.limits, base.tune) : one); !done) return pass(done);
+            if (auto done = run("gemv", codec, spec, 1, options.tune ? gpu::product_tunings(info.features, info.limits, base.tune) : one); !done)
+                return pass(done);
             for (const auto m : options.batches) {
                 if (auto done = run("gemm", codec, spec, m, options.tune ? gpu::tile_tunings(info.limits, base.tune) : one); !done) return pass(done);
             }

@@ -30,7 +30,8 @@ struct gpu_checked {
 };
 /// Runs all entries; `each` hears of every one as it is done. `limits` may be tightened to make plans cut tensors. Errors: no device,
 /// or a kernel that does not compile or run.
-[[nodiscard]] result<void> gpu_check(const std::string& device, const std::vector<gpu::catalog_entry>& entries, const std::function<void(const gpu_checked&)>& each);
+[[nodiscard]] result<void> gpu_check(const std::string& device, const std::vector<gpu::catalog_entry>& entries,
+                                     const std::function<void(const gpu_checked&)>& each);
 
 /// One kernel and shape, timed.
 struct gpu_timed {
@@ -48,7 +49,7 @@ struct gpu_bench_options {
 };
 struct gpu_bench_report {
     std::string device;
-    bool software = false;     ///< a CPU: its figures mean nothing for GPUs
+    bool software = false;  ///< a CPU: its figures mean nothing for GPUs
     double stream_bytes_per_second = 0;
     std::vector<gpu_timed> rows;
 };

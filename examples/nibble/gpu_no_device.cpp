@@ -6,7 +6,11 @@ namespace nibble::command {
 namespace {
 
 tl::unexpected<error> not_built() {
-    return fail(error{errc::unsupported, "this nibble was built without Vulkan or glslang", {}, {}, {},
+    return fail(error{errc::unsupported,
+                      "this nibble was built without Vulkan or glslang",
+                      {},
+                      {},
+                      {},
                       "install their development packages (libvulkan-dev, glslang-dev) and build it again; `emit --to wgsl` and `--to glsl` need neither"});
 }
 

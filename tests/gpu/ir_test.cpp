@@ -99,7 +99,8 @@ TEST_CASE("ir: names are unique, scopes and comments are kept, sums in place are
     s.for_("i", 0u, 4u, 1u, [&](const expr<u32>& j) {
         s.comment("each of them");
         sum += x[j];
-        s.if_(j > 2u && !(i == 0u), [&] { sum *= 2.0F; }, [&] { sum = -sum; });
+        s.if_(
+            j > 2u && !(i == 0u), [&] { sum *= 2.0F; }, [&] { sum = -sum; });
     });
     tile[s.local_index()] = sum;
     s.barrier();

@@ -4,6 +4,4 @@
 
 using namespace nibble::gpu;
 
-void kernel(shader& s) {
-    (void)s.local_index().x();
-}
+void kernel(shader& s) { (void)s.local_index().x(); }

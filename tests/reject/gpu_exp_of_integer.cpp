@@ -4,6 +4,4 @@
 
 using namespace nibble::gpu;
 
-void kernel(shader& s) {
-    (void)exp(s.local_index());
-}
+void kernel(shader& s) { (void)exp(s.local_index()); }

@@ -4,6 +4,4 @@
 
 using namespace nibble::gpu;
 
-void kernel(shader& s) {
-    (void)s.scalar<f16>("eps");
-}
+void kernel(shader& s) { (void)s.scalar<f16>("eps"); }

@@ -4,6 +4,4 @@
 
 using namespace nibble::gpu;
 
-void kernel(shader& s) {
-    (void)(s.local_index() * 4);
-}
+void kernel(shader& s) { (void)(s.local_index() * 4); }

@@ -4,6 +4,4 @@
 
 using namespace nibble::gpu;
 
-void kernel(shader& s) {
-    (void)s.var<f32>("sum", 0u);
-}
+void kernel(shader& s) { (void)s.var<f32>("sum", 0u); }

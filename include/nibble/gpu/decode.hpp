@@ -29,6 +29,7 @@ struct step_sizes {
     static constexpr unsigned step = static_cast<unsigned>(C::group);
     static constexpr unsigned unit = static_cast<unsigned>(C::packing::per_word) * words_per_unit;
     static_assert(step % unit == 0, "nibble: a GPU reads a group's words as whole u32: the group must fill them");
+    static_assert(words_per_unit == 1 || !C::layout::transposed, "nibble: a GPU reads words smaller than u32 in rows: their layout must be nk");
 };
 template <class T>
 struct step_sizes<plain<T>> {

@@ -80,10 +80,18 @@ struct example {
     for (std::size_t i = 0; i < count && (i + 1) * bytes_of(type) <= bytes.size(); ++i) {
         const std::byte* at = &bytes[i * bytes_of(type)];
         switch (type) {
-            case scalar::f16: numbers[i] = static_cast<double>(to_f32(load<nibble::f16>(at))); break;
-            case scalar::f32: numbers[i] = static_cast<double>(load<float>(at)); break;
-            case scalar::i32: numbers[i] = static_cast<double>(load<std::int32_t>(at)); break;
-            default: numbers[i] = static_cast<double>(load<std::uint32_t>(at)); break;
+            case scalar::f16:
+                numbers[i] = static_cast<double>(to_f32(load<nibble::f16>(at)));
+                break;
+            case scalar::f32:
+                numbers[i] = static_cast<double>(load<float>(at));
+                break;
+            case scalar::i32:
+                numbers[i] = static_cast<double>(load<std::int32_t>(at));
+                break;
+            default:
+                numbers[i] = static_cast<double>(load<std::uint32_t>(at));
+                break;
         }
     }
     return numbers;

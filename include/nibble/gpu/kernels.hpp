@@ -20,7 +20,17 @@
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
+#include "nibble/gpu/int8.hpp"
+#include "nibble/gpu/rms_norm.hpp"
+#include "nibble/gpu/rope.hpp"
+#include "nibble/gpu/softmax.hpp"
+#include "nibble/gpu/stream_read.hpp"
+#include "nibble/gpu/top_k.hpp"
+
+namespace nibble::gpu {
+
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge,
+                          attention_prefill, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
@@ -103,24 +113,24 @@ template <class K>
     return built;
 }
 
-/// Calls f(kernel name, codec name, trial, build, example) for everything that is to be tried; the last two are functions that make the
-/// program and the example.
+/// Calls f(kernel name, codec name, trial, build, make_example) for everything that is to be tried. build(kernel_spec) gives a program and
+/// make_example(trial) an example of the kernel and codec.
 template <class F>
 void for_each_trial(F&& f) {
     for_each_kernel([&]<class K>() {
-        for (const trial& t : K::trials()) {
-            if constexpr (K::reads_weights) {
-                for_each_shader_codec([&]<class C>(std::string_view codec) {
-                    const auto build = [t, codec] { return K::template build<C>(t.spec, codec); };
-                    f(K::name, codec, t, build, [t] { return K::template make_example<C>(t); });
-                    if constexpr (made_for<K, C>) {
-                        f(
-                            K::name, codec, t, [&] { return K::template build<C>(t.spec, codec); }, [&] { return K::template make_example<C>(t); });
-                    }
-                });
-            } else {
-                f(K::name, std::string_view(), t, [t] { return K::build(t.spec); }, [t] { return K::make_example(t); });
-            }
+        const auto trials = K::trials();
+        if constexpr (K::reads_weights) {
+            for_each_shader_codec([&]<class C>(std::string_view codec) {
+                if constexpr (made_for<K, C>) {
+                    const auto build = [codec](const kernel_spec& s) { return K::template build<C>(s, codec); };
+                    const auto make_example = [](const trial& t) { return K::template make_example<C>(t); };
+                    for (const trial& t : trials) f(K::name, codec, t, build, make_example);
+                }
+            });
+        } else {
+            const auto build = [](const kernel_spec& s) { return K::build(s); };
+            const auto make_example = [](const trial& t) { return K::make_example(t); };
+            for (const trial& t : trials) f(K::name, std::string_view(), t, build, make_example);
         }
     });
 }

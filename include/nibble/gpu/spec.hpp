@@ -33,8 +33,8 @@ struct tuning {
     u32 n_per_thread = 4;  ///< a multiple of 4
     u32 k_per_tile = 32;   ///< GEMM: values along K that workgroup memory holds at once, as near below this as the codec allows
     u32 workgroup = 64;    ///< invocations of a workgroup in all other kernels
-    u32 slice = 2048;    ///< argmax, top_k: numbers of a row that a workgroup looks at
-    u32 loads = 16;      ///< stream_read: vectors that an invocation reads
+    u32 slice = 2048;      ///< argmax, top_k: numbers of a row that a workgroup looks at
+    u32 loads = 16;        ///< stream_read: vectors that an invocation reads
 };
 
 /// Which kernel exactly. What does not concern a kernel is ignored by it.
@@ -56,10 +56,10 @@ struct kernel_spec {
     u32 rotary = 0;              ///< rope: numbers of a head that turn; 0: a parameter, as are the three above
     bool interleaved = false;    ///< rope: pairs are neighbours
     bool separate_qkv = false;   ///< rope: queries, keys and values come in a buffer each
-    u32 window = 0;      ///< positions that a token attends to, its own included; 0: all up to its own
-    float soft_cap = 0;  ///< attention scores become cap * tanh(score / cap); 0: they stay
-    bool sinks = false;  ///< each query head has a learned score that takes part in the softmax and has no value
-    bool split = false;  ///< attention_decode leaves parts of its sums, which attention_merge joins
+    u32 window = 0;              ///< positions that a token attends to, its own included; 0: all up to its own
+    float soft_cap = 0;          ///< attention scores become cap * tanh(score / cap); 0: they stay
+    bool sinks = false;          ///< each query head has a learned score that takes part in the softmax and has no value
+    bool split = false;          ///< attention_decode leaves parts of its sums, which attention_merge joins
     u32 best = 40;               ///< top_k: how many
     bool merge = false;          ///< argmax, top_k: of values and ids that an earlier pass has left
     tuning tune{};
