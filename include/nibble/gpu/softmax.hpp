@@ -38,14 +38,15 @@ struct softmax {
 
     [[nodiscard]] static program build(const kernel_spec& spec) { return spec.whole_vectors() ? built<4>(spec) : built<1>(spec); }
 
-    /// Scores far from 0, so that their exponentials alone would overflow; the largest is the last of its row.
+    /// Scores far from 0 and from each other, so that any exponential but that of the distance to the largest, which is the last of its row,
+    /// would overflow.
     [[nodiscard]] static example make_example(const trial& of) {
         const auto type = of.spec.activations;
         const std::size_t k = of.size("k");
         const float temperature = 0.7F;
         auto x = random_numbers(of.size("m") * k, 1, 2.0);
-        for (std::size_t i = 0; i < x.size(); ++i) x[i] += i / k % 2 == 0 ? 150.0F : -200.0F;
-        for (std::size_t i = k - 1; i < x.size(); i += k) x[i] += 8.0F;
+        for (std::size_t i = 0; i < x.size(); ++i) x[i] += (i / k % 2 == 0 ? 150.0F : -200.0F) - (i % 5 == 2 ? 120.0F : 0.0F);
+        for (std::size_t i = k - 1; i < x.size(); i += k) x[i] = (i / k % 2 == 0 ? 158.0F : -192.0F);
         example e;
         e.sizes = of.sizes;
         e.host.emplace_back("temperature", temperature);

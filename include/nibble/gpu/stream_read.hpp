@@ -2,6 +2,8 @@
 #pragma once
 // Reads memory and does nothing else: how fast a device can, and so what the bandwidth of every other kernel is measured against.
 
+#include <algorithm>
+
 #include "nibble/gpu/example.hpp"
 #include "nibble/gpu/reduce.hpp"
 

@@ -110,6 +110,7 @@ inline program build_best(std::string_view name, const kernel_spec& spec, u32 co
         if (at % 11 == 5) x[i] = at % 2 == 0 ? nan : -infinity;
         if (row % 4 == 2) x[i] = at % 11 == 5 ? -nan : x[i] * 1000.0F;
         if (row % 4 == 3) x[i] = nan;
+        if (x_ids[i] == no_id) x[i] = 9999.0F;  // it is the id that says so
     }
     example e;
     e.sizes = of.sizes;
