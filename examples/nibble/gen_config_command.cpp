@@ -18,9 +18,11 @@ void add_gen_config(CLI::App& app, context& shared) {
     auto a = std::make_shared<arguments>();
     auto& o = a->options;
     auto& c = *app.add_subcommand("gen-config", "Write mlc-chat-config.json and copy the tokenizer, byte for byte as mlc_llm gen_config does");
-    c.add_option("model", a->model, "Folder of a Hugging Face checkpoint, or its config.json")->required();
+    c.add_option("model", a->model, "Folder of a Hugging Face checkpoint, its config.json, or a .gguf file")->required();
     c.add_option("-q,--quantization", o.quantization, "The weights' scheme: one of " + scheme_names() + ", or one that only mlc_llm makes")->required();
-    c.add_option("--conv-template", o.conv_template, "How a conversation becomes a prompt: the name of one of mlc_llm's templates");
+    c.add_option("--conv-template", o.conv_template,
+                 "How a conversation becomes a prompt: the name of one of mlc_llm's templates, or custom: one derived from the checkpoint; without it, the "
+                 "template is found that renders as the checkpoint's chat_template does");
     c.add_option("-o,--output", a->output, "Folder to write")->required();
     c.add_option("--model-type", o.model_type, "Architecture, where config.json does not say it or says it wrongly")->default_str("auto");
     c.add_option("--context-window-size", o.context_window_size, "Tokens that the model sees at once");
