@@ -344,6 +344,30 @@ class GenConfig(Command):
         template = self.config()["conv_template"]
         self.assertEqual([template["name"], template["seps"], template["stop_str"]], ["custom", ["<|im_end|>"], ["<|im_end|>"]])
 
+    def test_doctor_finds_the_template_of_another_model(self):
+        self.checkpoint(CHATML)
+        words = [f"w{i}" for i in range(40)]
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"added_tokens": [{"id": 40, "content": "<|im_start|>"}, {"id": 41, "content": "<|im_end|>"}], "decoder": {"type": "ByteLevel"},
+                       "model": {"type": "BPE", "vocab": dict(zip(words, range(40))), "merges": []}}, f)
+        self.expect(self.convert("-o", self.out, "--quiet"), DONE)
+
+        def findings():
+            report = json.loads(run("doctor", self.out, "--json").stdout)
+            return [(f["severity"], f["rule"]) for f in report["findings"] if f["code"] == "template"]
+
+        self.expect(self.gen_config(template=None), DONE)
+        self.expect(run("doctor", self.out), DONE, stdout="Good")
+        self.assertEqual({severity for severity, _ in findings()}, {"note"})
+        self.expect(self.gen_config(template="phi-2"), DONE)
+        got = self.expect(run("doctor", self.out), REFUSED, stdout=r"error \(template\): .*its conv_template \"phi-2\" is not that of the model: on one question")
+        self.assertRegex(got.stdout, "-> run nibble gen-config again, without --conv-template\n")
+        self.checkpoint(NEAR_CHATML)
+        self.expect(self.gen_config(template="chatml"), DONE)
+        self.expect(run("doctor", self.out), DONE, stdout=r"warning \(template\): .*differs from the model's in white space")
+        self.expect(self.gen_config(template="custom"), DONE)
+        self.assertEqual({severity for severity, _ in findings()} | {"note"}, {"note"})
+
     def test_without_a_chat_template_one_is_to_be_named(self):
         for arguments in ({"template": None}, {"template": "custom"}):
             self.expect(self.gen_config(**arguments), REFUSED, stdout="", stderr="has no chat_template, .*name one with --conv-template: LM, aya-23")
