@@ -31,7 +31,10 @@ struct checkpoint {
         test::write_text(folder.path() / "tokenizer_config.json", tokenizer.dump());
     }
     [[nodiscard]] result<convert::chat_folder> made(const std::string& conv_template = {}) const {
-        return convert::make_chat_folder(folder.path().string(), {}, {.quantization = "q4f16_1", .conv_template = conv_template});
+        convert::gen_config_options options;
+        options.quantization = "q4f16_1";
+        options.conv_template = conv_template;
+        return convert::make_chat_folder(folder.path().string(), {}, options);
     }
 };
 

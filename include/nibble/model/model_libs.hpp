@@ -342,7 +342,7 @@ struct library_choice {
             library_choice c;
             c.folder = library_lines[*line].folder;
             const bool named_by_context = *line < 3 || r.batch != 0;
-            const auto size = [](int n) { return n % 1024 == 0 ? std::to_string(n / 1024) + "k" : std::to_string(n); };
+            const auto size = [](int tokens) { return tokens % 1024 == 0 ? std::to_string(tokens / 1024) + "k" : std::to_string(tokens); };
             c.context = named_by_context ? r.context : 0;
             c.prefill_chunk = r.prefill_chunk;
             c.file = std::string(r.name) + "-" + std::string(quantization) + (named_by_context ? "-ctx" + size(r.context) : "") + "_cs" +
