@@ -114,8 +114,7 @@ int package(const std::string& model, const std::string& output, bool plan_only,
             if (!list.empty()) print_note(nonfinite_text(list));
         }
         print_plan(*plan);
-        std::printf("%s: %zu files, %s, %.2f s\n", output.c_str(), report->files.size() + plan->models.size(), size_text(report->bytes).c_str(),
-                    report->seconds);
+        std::printf("%s: %zu files, %s, %.2f s\n", output.c_str(), report->files.size(), size_text(report->bytes).c_str(), report->seconds);
         if (report->shards_kept != 0) std::printf("%zu shards were there already and hold\n", report->shards_kept);
         std::printf("\nnibble doctor %s      would WebLLM load it?\nnibble serve %s       serves it at %s; the page there has the snippet to paste\n",
                     (output + (plan->models.size() > 1 ? "/" + std::string(convert::pair_schemes[0]) : "")).c_str(), output.c_str(), options.base_url.c_str());

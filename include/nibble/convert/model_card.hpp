@@ -14,7 +14,7 @@
 
 namespace nibble::convert {
 
-/// What a card says. The first of `records` is that of the package itself, a second one that of the other half of a pair.
+/// What a card says.
 struct card_facts {
     std::string title;
     std::string base_model;                                    ///< "OWNER/NAME", or a name that is not the Hub's; may be empty
@@ -25,7 +25,8 @@ struct card_facts {
     std::uint64_t shard_bytes = 0;
     const webllm_folder* folder = nullptr;
     memory_need memory;
-    std::vector<json> records;
+    json record;
+    std::vector<json> records;  ///< it alone, or those of both halves of a pair, the one for shader-f16 first
     std::vector<std::string> notes;
     bool params_layout = false;
     bool weights_of_mlc_llm = true;  ///< byte for byte
@@ -124,11 +125,11 @@ namespace detail {
         mib(f.memory.total()) + ": weights " + mib(f.memory.weights) + ", cache " + mib(f.memory.cache) + ", activations " + mib(f.memory.activations));
     row("largest buffer",
         mib(f.memory.largest_buffer) + (f.memory.largest_buffer > (1u << 27) ? ", more than the 128 MiB that every WebGPU device binds" : ""));
-    row("needs", f.records[0].contains("required_features") ? "a GPU with `shader-f16`" : "any device with WebGPU");
+    row("needs", f.record.contains("required_features") ? "a GPU with `shader-f16`" : "any device with WebGPU");
 
     for (const auto& w : f.folder->warnings) out += "\n> **" + markdown(w) + ".**\n";
     out += "\n## Load it in WebLLM\n\n";
-    if (!f.records[0].contains("model_lib"))
+    if (!f.record.contains("model_lib"))
         out += "No prebuilt model library is known for it: compile one (`mlc_llm compile --device webgpu`), and put its URL where `model_lib` is.\n\n";
     if (f.params_layout)
         out +=
@@ -139,7 +140,7 @@ namespace detail {
            "which WebLLM appends `resolve/main/` unless it has a `/resolve/REVISION/` in it. ";
     if (f.records.size() == 2) out += "The two records are a pair: the second one is for GPUs without `shader-f16`. ";
     out += "The record alone is in `" + std::string(serve::record_file_name) + "`.\n\nWebLLM before 0.2.40 has other names for the fields:\n\n```js\n" +
-           serve::older_snippet(f.records[0]) + "```\n";
+           serve::older_snippet(f.record) + "```\n";
 
     out += "\n## Where it differs from what mlc_llm writes\n\n";
     out += f.weights_of_mlc_llm ? "The weights are byte for byte those of `mlc_llm convert_weight`. "

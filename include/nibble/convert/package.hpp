@@ -214,7 +214,7 @@ inline void add_model(package_plan& out, const std::string& model_folder, const 
     record.library_url = library.url;
     if (library.metadata) {
         record.library = &*library.metadata;
-        record.library_url = serve::model_base(record.base_url) + library.file.name;
+        record.library_url = serve::model_base(record.base_url) + serve::url_path(library.file.name);
         record.library_hash = library.hash;
         // Before a byte is converted: a browser would find out at the first token.
         auto compared = compare_with_library(*library.metadata, m.weights.manifest, config, library.metadata->path, options.webllm);
@@ -259,8 +259,9 @@ inline void add_cards(package_plan& out, const std::string& model_folder, const 
         facts.folder = &m.folder;
         facts.memory = m.record.memory;
         facts.params_layout = out.options.layout == package_layout::params;
-        facts.records = {record};
-        if (out.models.size() == 2) facts.records.push_back(out.models[1 - i].record.record);
+        facts.record = record;
+        facts.records.clear();
+        for (const auto& each : out.models) facts.records.push_back(each.record.record);
         facts.notes = m.weights.notes;
         for (const auto* more : {&m.folder.chat.notes, &m.record.notes}) facts.notes.insert(facts.notes.end(), more->begin(), more->end());
         m.files.push_back(text_file(std::string(serve::record_file_name), serve::record_text(record) + "\n"));

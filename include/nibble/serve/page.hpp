@@ -188,20 +188,10 @@ private:
             "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#282828}a{color:#8bf}}</style><h1>" +
             title + "</h1>\n";
         for (const auto& note : options_.notes) out += "<p>" + escaped(note) + "</p>\n";
-        out += "<h2>For WebLLM</h2>\n<pre>" + escaped(snippet(record)) + "</pre>\n<details><summary>For WebLLM before 0.2.40</summary>\n<pre>" +
+        out += "<h2>For WebLLM</h2>\n<pre>" + escaped(snippet({record})) + "</pre>\n<details><summary>For WebLLM before 0.2.40</summary>\n<pre>" +
                escaped(older_snippet(record)) + "</pre></details>\n<h2>Files</h2>\n<table><tr><th>name<th>bytes<th>hash</tr>\n";
         for (const auto& f : files) {
-            std::string link;
-            for (const char c : f.name) {
-                const bool plain =
-                    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~/").find(c) != std::string_view::npos;
-                constexpr const char* hex = "0123456789ABCDEF";
-                if (plain)
-                    link += c;
-                else
-                    link += std::string("%") + hex[static_cast<unsigned char>(c) >> 4] + hex[static_cast<unsigned char>(c) & 15];
-            }
-            out += "<tr><td><a href=\"/" + link + "\">" + escaped(f.name) + "</a><td class=n>" + std::to_string(f.n_bytes) + "<td class=h>" +
+            out += "<tr><td><a href=\"/" + url_path(f.name) + "\">" + escaped(f.name) + "</a><td class=n>" + std::to_string(f.n_bytes) + "<td class=h>" +
                    (f.hash.empty() ? "-" : escaped(f.hash)) + "</tr>\n";
         }
         return out + "</table></html>\n";

@@ -74,7 +74,6 @@ inline constexpr std::string_view no_library_url = "URL OF THE MODEL LIBRARY (.w
                         "console.log(reply.choices[0].message.content);\n";
     return text;
 }
-[[nodiscard]] inline std::string snippet(const json& record) { return snippet(std::vector<json>{record}); }
 
 /// The record's place in the configuration of an older WebLLM.
 [[nodiscard]] inline std::string older_snippet(const json& record) {

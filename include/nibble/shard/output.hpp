@@ -137,6 +137,7 @@ public:
         for (const auto& name : o.all_index_names()) o.half_published_ = o.half_published_ || fs::exists(o.final_ / ".nibble-work" / name, ec);
         for (const auto& name : o.all_index_names()) {
             if (fs::exists(o.final_ / name, ec) && !overwrite && !o.half_published_) {
+                remove_if_done(o.final_ / ".nibble-work");
                 return fail(error{errc::refused,
                                   "the output folder already holds a finished conversion (" + name + ")",
                                   where,
@@ -289,6 +290,17 @@ public:
     }
 
 private:
+    /// A work folder out of which everything was moved belongs to a run that was killed as its last deed.
+    static void remove_if_done(const std::filesystem::path& work) {
+        std::error_code ec;
+        const detail::descriptor fd(::open(work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return;
+        for (std::filesystem::recursive_directory_iterator at(work, ec), end; !ec && at != end; at.increment(ec)) {
+            if (!at->is_directory(ec)) return;
+        }
+        if (!ec) std::filesystem::remove_all(work, ec);
+    }
+
     [[nodiscard]] std::vector<std::string> all_index_names() const {
         std::vector<std::string> names;
         for (const auto& place : places_) {
