@@ -413,6 +413,104 @@ class GenConfig(Command):
         self.assertIn("nobody", refused["problems"][0]["rule"])
 
 
+class Package(Command):
+    def setUp(self):
+        super().setUp()
+        write_model(self.model, max_position_embeddings=8192)
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"model": {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}, "added_tokens": []}, f)
+
+    def package(self, *arguments, scheme=("-q", "q4f16_1"), template=("--conv-template", "LM")):
+        return run("package", self.model, *scheme, *template, *arguments)
+
+    def test_done_is_0_and_the_doctor_finds_nothing(self):
+        got = self.expect(self.package("-o", self.out), DONE, stdout=r"out: 8 files", stderr="note: no prebuilt library is known")
+        self.assertRegex(got.stdout, r"model-q4f16_1-MLC: .* in 1 shard, \d\.\d+ bits per parameter\n  GPU memory  .*\(4096 tokens\)")
+        self.assertRegex(got.stdout, r'not as mlc_llm writes it: tokenizer.json: model.merges is "texts .* WebLLM 0.2.51 cannot read pairs')
+        self.assertEqual(sorted(os.listdir(self.out)), ["README.md", "mlc-chat-config.json", "ndarray-cache.json", "nibble-manifest.json", "params_shard_0.bin",
+                                                        "tensor-cache.json", "tokenizer.json", "webllm-record.json"])
+        self.beside("model", "out")
+        doctor = json.loads(self.expect(run("doctor", self.out, "--json"), DONE).stdout)
+        self.assertEqual([f["code"] for f in doctor["findings"]], ["shader-f16"])
+        self.expect(run("verify", self.out, "--source", self.model), DONE)
+        self.expect(self.package("-o", self.out), REFUSED, stdout="", stderr="already holds a finished conversion")
+        self.expect(self.package("-o", self.out, "--overwrite", "--quiet"), DONE, stdout="", stderr="")
+
+    def test_the_layouts_and_the_pair(self):
+        for layout, config, shard in (("hub", "resolve/main/mlc-chat-config.json", "resolve/main/params_shard_0.bin"),
+                                      ("params", "mlc-chat-config.json", "params/params_shard_0.bin")):
+            out = self.path(layout)
+            self.expect(self.package("-o", out, "--layout", layout, "--pair", scheme=()), DONE, stdout="GPU memory .*\n(.*\n)*.*GPU memory")
+            for scheme in ("q4f16_1", "q4f32_1"):
+                home = os.path.join(out, scheme)
+                files = contents(home)
+                self.assertIn(config, files)
+                self.assertIn(shard, files)
+                self.expect(run("doctor", home, "--quiet"), DONE, stdout="", stderr="")
+                self.expect(run("verify", home, "--source", self.model, "--quiet"), DONE, stdout="", stderr="")
+
+    def test_json_tells_the_record_the_files_and_what_differs(self):
+        done = json.loads(self.expect(self.package("-o", self.out, "--json"), DONE, stderr="").stdout)
+        self.assertIs(done["done"], True)
+        self.assertEqual(done["files"]["params_shard_0.bin"]["bytes"], os.path.getsize(os.path.join(self.out, "params_shard_0.bin")))
+        self.assertEqual(set(done["files"]), set(os.listdir(self.out)))
+        model = done["models"][0]
+        with open(os.path.join(self.out, "webllm-record.json")) as f:
+            self.assertEqual(model["record"], json.load(f))
+        self.assertEqual([d["field"] for d in model["differences"]], ["tokenizer.json: model.merges"])
+        plan = json.loads(self.expect(self.package("--plan", "--json"), DONE, stderr="").stdout)
+        self.assertEqual(plan["models"], done["models"])
+        refused = json.loads(self.expect(self.package("-o", self.path("x"), "--json", scheme=("-q", "q0bf16")), REFUSED, stderr="").stdout)
+        self.assertIs(refused["done"], False)
+        self.assertIn("WebGPU has neither bfloat16 nor fp8", refused["problems"][0]["rule"])
+        self.beside("model", "out")
+
+    def test_a_wrong_command_line_is_2(self):
+        for arguments, scheme in (((), ("-q", "q4f16_1")), (("-o", self.out), ()), (("-o", self.out, "--pair"), ("-q", "q4f16_1")),
+                                  (("-o", self.out, "--layout", "deep"), ("-q", "q4f16_1")), (("-o", self.out, "--webllm", "new"), ("-q", "q4f16_1"))):
+            with self.subTest(arguments):
+                self.expect(self.package(*arguments, scheme=scheme), USAGE, stdout="", stderr=r"\S")
+        self.beside("model")
+
+    def test_killed_at_any_moment_then_resumed(self):
+        shutil.rmtree(self.model)
+        write_model(self.model, hidden=256, intermediate=768, layers=4, vocab=6144)
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"model": {"vocab": {"a": 0}, "merges": []}}, f)
+        arguments = ("package", self.model, "--pair", "--conv-template", "LM", "--shard-size", "256KiB", "--threads", "2", "--quiet", "-o")
+        began = time.monotonic()
+        self.expect(run(*arguments, self.path("whole")), DONE)
+        seconds = time.monotonic() - began
+        whole = contents(self.path("whole"))
+        moments = random.Random(12)
+        killed = 0
+        for i in range(KILLS // 2):
+            there_before = i % 3 == 0
+            if there_before:
+                os.makedirs(self.out)
+                with open(os.path.join(self.out, "mine"), "w") as f:
+                    f.write("mine")
+            process = start(*arguments, self.out)
+            time.sleep((i + moments.random()) / (KILLS // 2) * seconds)
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            got = run(*arguments, self.out, "--resume")
+            if got.returncode == REFUSED:
+                self.assertIn("already holds", got.stderr)
+            else:
+                self.expect(got, DONE, stdout="", stderr="")
+            found = contents(self.out)
+            if there_before:
+                self.assertEqual(found.pop("mine"), b"mine")
+            self.assertEqual(set(found), set(whole), f"kill {i}")
+            self.assertTrue(found == whole, f"kill {i}: other bytes")
+            self.assertFalse([name for name in os.listdir(self.out) if name.startswith(".")])
+            self.beside("model", "out", "whole")
+            shutil.rmtree(self.out)
+        self.assertGreater(killed, KILLS // 4)
+
+
 CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 NEAR_CHATML = CHATML.replace("+ '\\n' }}{% endfor %}", "}}{% endfor %}")
 
