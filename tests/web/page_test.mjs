@@ -141,12 +141,19 @@ describe('a folder that is all right', () => {
         assert.equal(await v.focus(), 'message');
         await v.page.keyboard.type('first');
         await v.press('Shift+Enter');
+        await v.page.evaluate(() => {
+            globalThis.grown = [];
+            const look = () => {
+                const box = document.querySelector('#talk > .assistant');
+                grown.push([box?.textContent, box?.getAttribute('aria-busy'), document.getElementById('status').textContent]);
+            };
+            new MutationObserver(look).observe(document.getElementById('talk'), { childList: true, subtree: true });
+        });
         await v.say('second');
-        await v.state('answering');
-        await v.page.waitForFunction(() => document.querySelector('#talk > .assistant')?.textContent === '(1) one ');
-        assert.equal(await v.text('status'), 'The model writes …');
-        assert.equal(await v.page.locator('#talk > .assistant').getAttribute('aria-busy'), 'true');
+        await v.page.locator('#talk > .assistant').waitFor();
         await v.state('ready');
+        const grown = (await v.page.evaluate(() => globalThis.grown)).filter(([text]) => text);
+        assert.deepEqual(grown, ['(1) ', '(1) one ', '(1) one two ', '(1) one two three'].map((text) => [text, 'true', 'The model writes …']));
         assert.deepEqual(await v.said(), ['first\nsecond', '(1) one two three']);
         assert.equal(await v.page.locator('#talk > .assistant').getAttribute('aria-busy'), null);
         assert.equal(await v.text('status'), 'Done: 4 tokens, 12.3 a second.');
