@@ -302,7 +302,10 @@ private:
                     "package the folder again");
                 continue;
             }
-            known_[name] = {f["bytes"].get<std::uint64_t>(), f["sha256"].get<std::string>()};
+            // The shards of older layouts lie in params/, and are asked for by the names that the index gives them.
+            const bool below = name.starts_with("params/") && std::any_of(folder_.manifest.shards.begin(), folder_.manifest.shards.end(),
+                                                                          [&, rest = name.substr(7)](const auto& s) { return s.path == rest; });
+            known_[below ? name.substr(7) : name] = {f["bytes"].get<std::uint64_t>(), f["sha256"].get<std::string>()};
         }
         std::set<std::string> shards;
         for (const auto& s : folder_.manifest.shards) shards.insert(s.path);

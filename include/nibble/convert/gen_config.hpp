@@ -5,6 +5,7 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -40,7 +41,8 @@ struct gen_config_options {
     std::optional<std::int64_t> tensor_parallel_shards{};
     std::optional<std::int64_t> pipeline_parallel_stages{};
     std::optional<bool> disaggregation{};
-    source::open_options source{};  ///< follow_links
+    source::open_options source{};               ///< follow_links
+    std::function<void(json&)> adjust_config{};  ///< changes what config.json says before anything is derived from it
 };
 
 /// A file of the checkpoint that goes to the output as it is.
@@ -231,6 +233,7 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
 
     auto config = detail::read_object(folder, file.filename().string(), options.source);
     if (!config) return pass(config);
+    if (options.adjust_config) options.adjust_config(*config);
     auto type = options.model_type.empty() ? model::stated_model_type(model::config(*config, file.string())) : options.model_type;
     const auto* row = model::find_chat_model(type);
     if (row == nullptr) {
