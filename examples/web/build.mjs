@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-export const page_files = ['index.html', 'main.js', 'folder.js', 'trouble.js', 'worker.js'];
+export const page_files = ['index.html', 'main.js', 'folder.js', 'trouble.js', 'watch.js', 'worker.js'];
 const here = dirname(fileURLToPath(import.meta.url));
 
 /** Writes the page to `out` with the WebLLM of an unpacked npm package; gives that WebLLM's version. */

@@ -123,6 +123,8 @@ export async function look(where, { library, version, signal } = {}) {
         throw new Trouble(`"${where}" is not an address.`, 'Write the address that "nibble serve" prints, such as http://127.0.0.1:8000.');
     }
     const record = await read_record(root, signal);
+    if (record.model_type === 1)
+        throw new Trouble(`${record.model_id} makes embeddings and does not chat.`, 'Use it with engine.embeddings.create(), as the snippet at its address shows.');
     if (library) record.model_lib = new URL(library, location.href).href;
     const base = files_url(record.model);
     const [config, config_text] = await read_json(new URL('mlc-chat-config.json', base).href, 'configuration',

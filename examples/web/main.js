@@ -15,6 +15,7 @@ let engine, worker;
 let give_up = () => {}; // ends what is under way, from outside
 let stopping = false; // an answer that was told to stop
 let messages = [];
+let last_words = []; // what WebLLM wrote on the console as errors
 
 function enter(next, said) {
     state = next;
@@ -32,7 +33,7 @@ function enter(next, said) {
 }
 
 function show_trouble(error) {
-    const trouble = explain(error);
+    const trouble = explain(error, last_words.join('\n'));
     at('what').textContent = trouble.message;
     at('remedy').textContent = trouble.remedy;
     at('cause').textContent = trouble.cause ?? '';
@@ -67,6 +68,15 @@ function engine_failed(error) {
     }
 }
 
+/** The messages of watch.js: heard before WebLLM's own listener, which knows nothing of them. */
+function hear(event) {
+    const { gpu_error, said } = event.data ?? {};
+    if (gpu_error === undefined && said === undefined) return;
+    event.stopImmediatePropagation();
+    if (said !== undefined) last_words = [...last_words, said].filter(Boolean).slice(-8);
+    else engine_failed(gpu_error);
+}
+
 function stop() {
     if (state === 'looking') {
         give_up();
@@ -83,6 +93,7 @@ function stop() {
 async function open_folder() {
     end_engine();
     offer = undefined;
+    last_words = [];
     start_over();
     at('trouble').hidden = true;
     at('record_box').hidden = true;
@@ -116,17 +127,13 @@ async function forget_if_changed() {
 async function load_model() {
     at('trouble').hidden = true;
     at('progress').value = 0;
+    last_words = [];
     enter('loading', 'Starting WebLLM …');
     try {
         await unless_given_up(forget_if_changed());
         worker = new Worker(new URL('worker.js', import.meta.url), { type: 'module' });
         worker.addEventListener('error', (event) => engine_failed(new Error(event.message || 'the worker did not start')));
-        // Before WebLLM's own listener, which knows nothing of this message.
-        worker.addEventListener('message', (event) => {
-            if (event.data?.gpu_error === undefined) return;
-            event.stopImmediatePropagation();
-            engine_failed(new Error(event.data.gpu_error));
-        });
+        worker.addEventListener('message', hear);
         engine = new WebWorkerMLCEngine(worker, { appConfig: app_config(), initProgressCallback: show_progress });
         await unless_given_up(engine.reload(offer.record.model_id));
         enter('ready', 'The model is loaded.');

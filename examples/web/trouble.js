@@ -12,6 +12,7 @@ export class Trouble extends Error {
 
 const smaller = 'Close other tabs and programs that use the GPU, choose a smaller context, or take a model with fewer parameters or bits.';
 const doctor = 'Run "nibble doctor" on the folder: it names what WebLLM will stumble over.';
+const context = 'Mostly there is no memory for the context: say a smaller "context_window_size" in the record\'s "overrides". Else the library may not fit: "nibble check FOLDER --lib FILE.wasm" tells.';
 const library = 'Run "nibble check FOLDER --lib FILE.wasm": it names each difference. Then take the library for this architecture, these sizes, this quantization and this version of WebLLM.';
 
 // What WebLLM, its runtime and the browser say, the more telling first: [pattern, what is wrong, what to do].
@@ -35,20 +36,29 @@ const sayings = [
         'Libraries go with versions: take the library of this version\'s folder (v0_2_48 for 0.2.51 to 0.2.79, for example), or build the page with the WebLLM that the library is for.'],
     [/CompileError|expected magic word|not a WebAssembly/, 'What the record calls the model library is no WebAssembly module.',
         'See where "model_lib" points to: a server may answer with a page of its own instead of the file.'],
+    [/panicked at|Model missing/, 'The tokenizer could not be read.',
+        'Copy tokenizer.json from the checkpoint again. WebLLM before 0.2.79 reads merges only as "a b": "nibble doctor" on the folder tells.'],
     [/Cannot find parameter|parameter in cache|Cannot find (global )?function|Check failed|TVMError|RuntimeError: (unreachable|memory access)/,
-        'The model library and the weights do not belong together.', library],
+        'The model library does not belong to these weights, or not to this version of WebLLM.', library],
     [/GPUValidationError|GPUInternalError|GPUPipelineError|CreateComputePipeline|ShaderModule/, 'The GPU refused a shader or a buffer: what follows would be random text.', library],
     [/ModelNotFound|MissingModelWasm/, 'The record is not complete.', 'It needs "model", "model_id" and "model_lib".'],
     [/Failed to fetch|NetworkError|network error|'add' on 'Cache'|Cannot fetch|Load failed|ERR_/i, 'A file could not be fetched.',
         `See that the server still runs, and that the network is up; what has arrived is kept. ${doctor}`],
 ];
 
-/** Makes a Trouble of whatever was thrown. WebLLM's own words stay in `cause`. */
-export function explain(error) {
+function understood(text) {
+    return sayings.find(([pattern]) => pattern.test(text));
+}
+
+/**
+ * Makes a Trouble of whatever was thrown. `said` is what WebLLM wrote on the console, which tells more where its runtime breaks off.
+ * The words of the programs stay in `cause`.
+ */
+export function explain(error, said = '') {
     if (error instanceof Trouble) return error;
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    for (const [pattern, what, remedy] of sayings) {
-        if (pattern.test(text)) return new Trouble(what, remedy, text);
-    }
-    return new Trouble('WebLLM stopped with an error.', doctor, text);
+    const broke_off = /\[object Object\]|Aborted\(|unreachable/.test(text);
+    const found = (broke_off && understood(said)) || understood(text);
+    const [, what, remedy] = found ?? (broke_off ? [, 'WebLLM broke off without saying why.', context] : [, 'WebLLM stopped with an error.', doctor]);
+    return new Trouble(what, remedy, [text, said].filter(Boolean).join('\n'));
 }

@@ -3,8 +3,10 @@
 // "model library" is a JSON file that says how to behave:
 //   {"say": "a text", "pause_ms": 20}   answers with these words, one by one        {"throw": "LinkError: …"}   loading fails with that
 //   {"hang": true}                      loading never ends                          {"gpu_error": true}         answering does what a GPU refuses
+//   {"mutter": "…"}                     says that on the console, as an error, when loading
 //   {"deaf": true}                      an answer does not end when interrupted     {"answer_throws": "…"}      answering fails with that
 
+const write_error = console.error; // found when the module starts, as WebLLM does
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 async function fetched(url) {
@@ -27,6 +29,7 @@ export class WebWorkerMLCEngineHandler {
         const base = `${record.model}/resolve/main/`;
         await fetched(`${base}mlc-chat-config.json`);
         this.library = await (await fetched(record.model_lib)).json();
+        if (this.library.mutter) write_error(this.library.mutter);
         if (this.library.throw) throw this.library.throw;
         await fetched(`${base}tokenizer.json`);
         const { records } = await (await fetched(`${base}tensor-cache.json`)).json();

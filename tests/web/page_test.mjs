@@ -386,6 +386,13 @@ describe('what WebLLM stumbles over', () => {
         await v.end();
     });
 
+    test('a runtime that says why on the console only', async () => {
+        const v = await visit({ mutter: '[FATAL] ValueError: Cannot find parameter in cache: w7', throw: '[object Object]' });
+        assert.match(await v.trouble(), /does not belong to these weights/);
+        assert.match(await v.page.locator('#cause').textContent(), /w7$/);
+        await v.end();
+    });
+
     test('while answering: the question is not lost, and the model can be loaded again', async () => {
         const v = await visit({ answer_throws: 'DeviceLostError: The WebGPU device was lost' });
         await v.state('ready');
@@ -417,7 +424,7 @@ describe('what WebLLM stumbles over', () => {
         await v.state('ready');
         await v.say('x');
         assert.match(await v.trouble(), /The GPU refused/);
-        assert.match(await v.page.locator('#cause').textContent(), /^Error: GPUValidationError: /);
+        assert.match(await v.page.locator('#cause').textContent(), /^GPUValidationError: /);
         await v.state('found');
         await v.end();
     });

@@ -1,29 +1,29 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
 // What the page of examples/web says when the real WebLLM stumbles: that what WebLLM, its runtime and the browser say is understood. By hand, with a
-// folder and the library for it (webllm_acceptance.py --work makes and keeps one).
+// package that has its library (webllm_acceptance.py --work makes and keeps one).
 //
-// usage: node real_errors_test.mjs NIBBLE --model FOLDER --lib FILE.wasm --webllm PACKAGE_FOLDER [--other-lib FILE.wasm]
+// usage: node real_errors_test.mjs NIBBLE --model FOLDER --webllm PACKAGE_FOLDER [--other-lib FILE.wasm]
 // --other-lib is one of another line of WebLLM.
 import assert from 'node:assert/strict';
 import { linkSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { after, test } from 'node:test';
 import { parseArgs } from 'node:util';
 import { build_with_webllm, serve, start_browser } from './browser.mjs';
 
 const { values: given, positionals: [nibble] } = parseArgs({
     allowPositionals: true,
-    options: { model: { type: 'string' }, lib: { type: 'string' }, webllm: { type: 'string' }, 'other-lib': { type: 'string' } },
+    options: { model: { type: 'string' }, webllm: { type: 'string' }, 'other-lib': { type: 'string' } },
 });
-if (!nibble || !given.model || !given.lib || !given.webllm) {
-    console.error('usage: node real_errors_test.mjs NIBBLE --model FOLDER --lib FILE.wasm --webllm PACKAGE_FOLDER [--other-lib FILE.wasm]');
+if (!nibble || !given.model || !given.webllm) {
+    console.error('usage: node real_errors_test.mjs NIBBLE --model FOLDER --webllm PACKAGE_FOLDER [--other-lib FILE.wasm]');
     process.exit(2);
 }
 const browser = await start_browser();
 const model = resolve(given.model);
 const work = mkdtempSync(join(dirname(model), 'nibble-errors-')); // beside the folder, so that its files can be linked
-await build_with_webllm(join(work, 'page'), given.webllm);
+const version = await build_with_webllm(join(work, 'page'), given.webllm);
 const servers = [await serve(nibble, join(work, 'page'))];
 after(async () => {
     await browser.close();
@@ -33,7 +33,7 @@ after(async () => {
 let n_folders = 0;
 
 /** Loads a spoiled copy of the folder in the page; gives what the page says. */
-async function load(change, { library = given.lib, before_loading = () => {} } = {}) {
+async function load(change, { library, with_hashes = false, before_loading = () => {} } = {}) {
     const folder = join(work, `${(n_folders += 1)}`);
     mkdirSync(folder);
     for (const name of readdirSync(model)) linkSync(join(model, name), join(folder, name));
@@ -43,7 +43,10 @@ async function load(change, { library = given.lib, before_loading = () => {} } =
     };
     const mend = (name, how) => put(name, JSON.stringify(how(JSON.parse(readFileSync(join(folder, name), 'utf8')))));
     change({ put, mend, remove: (name) => unlinkSync(join(folder, name)) });
-    put('model.wasm', readFileSync(library));
+    if (library) put('another.wasm', readFileSync(library));
+    mend('webllm-record.json', ({ integrity, ...record }) => ({
+        ...record, ...(library && { model_lib: new URL('another.wasm', record.model_lib).href }), ...(with_hashes && { integrity }),
+    }));
     const server = await serve(nibble, folder);
     const context = await browser.newContext();
     try {
@@ -74,7 +77,11 @@ const each_index = ['ndarray-cache.json', 'tensor-cache.json'];
 const in_every_index = (mend, how) => each_index.forEach((name) => mend(name, (index) => ({ ...index, records: how(index.records) })));
 
 test('a library of another line', { skip: !given['other-lib'] }, async () => {
-    assert.match((await load(() => {}, { library: given['other-lib'] })).what, /does not fit this version of WebLLM/);
+    assert.match((await load(() => {}, { library: given['other-lib'] })).what, /version of WebLLM/);
+});
+
+test('a configuration of which the record knows another', { skip: Number(version.split('.')[2]) < 83 }, async () => {
+    assert.match((await load(({ mend }) => mend('mlc-chat-config.json', (config) => ({ ...config, top_p: 0.5 })), { with_hashes: true })).what, /its hash differs/);
 });
 
 test('a library that is none', async () => {
@@ -85,7 +92,7 @@ test('a library that is none', async () => {
 
 test('a parameter that the library wants and the folder lacks', async () => {
     const without = (records) => records.map((shard) => ({ ...shard, records: shard.records.filter(({ name }) => !name.startsWith('model.norm')) }));
-    assert.match((await load(({ mend }) => in_every_index(mend, without))).what, /do not belong together/);
+    assert.match((await load(({ mend }) => in_every_index(mend, without))).what, /does not belong to these weights/);
 });
 
 test('two windows at once', async () => {
@@ -94,7 +101,7 @@ test('two windows at once', async () => {
 });
 
 test('a tokenizer that is none', async () => {
-    assert.match((await load(({ put }) => put('tokenizer.json', '{}'))).what, /tokenizer/);
+    assert.match((await load(({ put }) => put('tokenizer.json', '{}'))).what, /tokenizer could not be read/);
 });
 
 test('a server that ends', async () => {
@@ -102,5 +109,6 @@ test('a server that ends', async () => {
 });
 
 test('a context for which there is no memory', async () => {
-    assert.match((await load(({ mend }) => mend('mlc-chat-config.json', (config) => ({ ...config, context_window_size: 4000000 })))).what, /memory|GPU/);
+    const huge = (record) => ({ ...record, overrides: { context_window_size: 4000000 } });
+    assert.match((await load(({ mend }) => mend('webllm-record.json', huge))).what, /memory|broke off/);
 });

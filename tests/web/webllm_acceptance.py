@@ -34,7 +34,7 @@ def skip(reason):
 
 
 def run(*command, **options):
-    print("+", " ".join(command[:1] + command[1:]), flush=True)
+    print("+", " ".join(command), flush=True)
     return subprocess.run(command, check=True, **options)
 
 
@@ -54,16 +54,15 @@ def webllm_folder(version, work):
     return os.path.join(folder, "package")
 
 
-def make_folder(a, work):
+def make_folder(a, version, work):
     checkpoint, out = os.path.join(work, "checkpoint"), os.path.join(work, "random-qwen2-" + a.quantization)
     if not os.path.exists(os.path.join(checkpoint, "model.safetensors")):
         partly = checkpoint + ".part"
         run(sys.executable, os.path.join(HERE, "random_qwen2.py"), partly, *(["--tokenizer", a.tokenizer] if a.tokenizer else []))
         os.rename(partly, checkpoint)
     shutil.rmtree(out, ignore_errors=True)
-    run(a.nibble, "convert", checkpoint, "-q", a.quantization, "-o", out)
-    run(a.nibble, "gen-config", checkpoint, "-q", a.quantization, "--conv-template", "qwen2", "--context-window-size", "1024", "--prefill-chunk-size", "1024", "-o", out)
-    run(a.nibble, "check", out, "--lib", a.lib)
+    run(a.nibble, "package", checkpoint, "-q", a.quantization, "--conv-template", "qwen2", "--lib", a.lib, "--webllm", version, "-o", out)
+    run(a.nibble, "doctor", out, "--webllm", version)
     return out
 
 
@@ -137,11 +136,13 @@ def main():
         work = os.path.abspath(a.work or temporary)
         os.makedirs(work, exist_ok=True)
         webllm = webllm_folder(a.webllm, work)
-        folder = make_folder(a, work)
+        with open(os.path.join(webllm, "package.json"), encoding="utf-8") as f:
+            version = json.load(f)["version"]
+        folder = make_folder(a, version, work)
         result = os.path.join(work, "run")
         shutil.rmtree(result, ignore_errors=True)
         os.makedirs(result)
-        ran = subprocess.run(["node", os.path.join(HERE, "webllm_run.mjs"), a.nibble, "--model", folder, "--lib", a.lib, "--webllm", webllm, "--out", result,
+        ran = subprocess.run(["node", os.path.join(HERE, "webllm_run.mjs"), a.nibble, "--model", folder, "--webllm", webllm, "--out", result,
                               "--tokens", str(a.tokens)], check=False)
         if ran.returncode == 77:
             sys.exit(77)

@@ -1,24 +1,24 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: Apache-2.0
-// The real WebLLM in a real browser, on a folder that `nibble serve` serves. First in the page of examples/web: WebLLM generates with
+// The real WebLLM in a real browser, on a package that `nibble serve` serves, with the record that it offers. First in the page of examples/web: WebLLM generates with
 // temperature 0, and the logits of every step are written down. Then as a user of that page: load, ask, read, stop.
 //
-// usage: node webllm_run.mjs NIBBLE --model FOLDER --lib FILE.wasm --webllm PACKAGE_FOLDER --out FOLDER [--prompt TEXT] [--tokens N]
+// usage: node webllm_run.mjs NIBBLE --model FOLDER --webllm PACKAGE_FOLDER --out FOLDER [--prompt TEXT] [--tokens N]
 // Writes run.json and logits.f32 (a row of f32 for each token) to OUT. CHROMIUM names the browser; its software adapter is used.
 import { writeFileSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { build_with_webllm, serve, start_browser } from './browser.mjs';
 
 const { values: given, positionals: [nibble] } = parseArgs({
     allowPositionals: true,
     options: {
-        model: { type: 'string' }, lib: { type: 'string' }, webllm: { type: 'string' }, out: { type: 'string' },
+        model: { type: 'string' }, webllm: { type: 'string' }, out: { type: 'string' },
         prompt: { type: 'string', default: 'The quick brown fox' }, tokens: { type: 'string', default: '8' },
     },
 });
-if (!nibble || !given.model || !given.lib || !given.webllm || !given.out) {
-    console.error('usage: node webllm_run.mjs NIBBLE --model FOLDER --lib FILE.wasm --webllm PACKAGE_FOLDER --out FOLDER [--prompt TEXT] [--tokens N]');
+if (!nibble || !given.model || !given.webllm || !given.out) {
+    console.error('usage: node webllm_run.mjs NIBBLE --model FOLDER --webllm PACKAGE_FOLDER --out FOLDER [--prompt TEXT] [--tokens N]');
     process.exit(2);
 }
 
@@ -80,8 +80,8 @@ const version = await build_with_webllm(join(given.out, 'page'), given.webllm);
 const servers = [];
 const browser = await start_browser();
 try {
-    for (const folder of [join(given.out, 'page'), given.model, dirname(resolve(given.lib))]) servers.push(await serve(nibble, folder));
-    const [page_url, model_url, library_url] = servers.map(({ url }) => url);
+    for (const folder of [join(given.out, 'page'), given.model]) servers.push(await serve(nibble, folder));
+    const [page_url, model_url] = servers.map(({ url }) => url);
     const page = await browser.newPage();
     page.setDefaultTimeout(500000);
     const gpu_errors = [];
@@ -94,7 +94,7 @@ try {
     await page.exposeFunction('keep_logits', (text) => {
         logits.push(Buffer.from(text, 'base64'));
     });
-    await page.goto(`${page_url}/index.html?folder=${model_url}&lib=${library_url}/${basename(given.lib)}`);
+    await page.goto(`${page_url}/index.html?folder=${model_url}`);
     await page.waitForFunction(() => ['found', 'idle'].includes(document.body.dataset.state));
     if (await page.locator('#trouble').isVisible()) throw new Error(`the page says: ${await page.locator('#trouble').innerText()}`);
     const record = JSON.parse(await page.locator('#record').textContent());

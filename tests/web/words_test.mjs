@@ -18,7 +18,7 @@ const sayings = [
     ['RangeError: Array buffer allocation failed', /out of memory/, /smaller/],
     ['LinkError: WebAssembly.instantiate(): Import #4 "env" "TVMFFIWasmSafeCall": function import requires a callable', /version of WebLLM/, /v0_2_48/],
     ['CompileError: WebAssembly.instantiate(): expected magic word 00 61 73 6d, found 3c 21 64 6f @+0', /no WebAssembly/, /model_lib/],
-    ['Error: Cannot find global function vm.builtin.param_array_from_cache', /do not belong together/, /nibble check/],
+    ['Error: Cannot find global function vm.builtin.param_array_from_cache', /does not belong to these weights/, /nibble check/],
     ['WindowSizeConfigurationError: Only one of context_window_size and sliding_window_size can be positive. Got: context_window_size: 4096', /refuses/, /gen-config/],
     ['ContextWindowSizeExceededError: Prompt tokens exceed context window size: number of prompt tokens: 5000', /no longer fits/, /New chat/],
     ['QuotaExceededError: Quota exceeded.', /no room/, /Forget/],
@@ -35,6 +35,23 @@ for (const [said, what, remedy] of sayings) {
         assert.match(trouble.message, what);
         assert.match(trouble.remedy, remedy);
         assert.equal(trouble.cause, said);
+    });
+}
+
+// [what is thrown, what was on the console, what is wrong]
+const with_console = [
+    ['[object Object]', '[FATAL] ndarray_cache_support.cc:333: ValueError: Cannot find parameter in cache: model.norm.weight', /does not belong to these weights/],
+    ['RuntimeError: Aborted(). Build with -sASSERTIONS for more info.', "thread '<unnamed>' panicked at src/lib.rs:26:50:", /tokenizer could not be read/],
+    ['RuntimeError: unreachable', '', /does not belong to these weights, or not to this version/],
+    ['[object Object]', '', /broke off without saying why/],
+    ['[object Object]', 'something else', /broke off without saying why/],
+    ['LinkError: Import #4', "thread '<unnamed>' panicked at src/lib.rs:26:50:", /version of WebLLM/],
+];
+for (const [thrown, said, what] of with_console) {
+    test(`explains: ${thrown} after ${said.slice(0, 40) || 'nothing'}`, () => {
+        const trouble = explain(thrown, said);
+        assert.match(trouble.message, what);
+        assert.equal(trouble.cause, said ? `${thrown}\n${said}` : thrown);
     });
 }
 
