@@ -59,7 +59,7 @@ class Visit {
         const visit = new Visit();
         visit.context = await in_browser.newContext();
         visit.page = await visit.context.newPage();
-        visit.page.setDefaultTimeout(20000);
+        visit.page.setDefaultTimeout(60000);
         visit.errors = [];
         visit.page.on('pageerror', (error) => visit.errors.push(error.message));
         if (init) await visit.page.addInitScript(init);
