@@ -33,6 +33,12 @@ async function ask(url, options) {
     }
 }
 
+/** The head of an answer; null from a server that gives none without the body. */
+async function ask_head(url, signal) {
+    const answer = await ask(url, { method: 'HEAD', signal });
+    return answer.status === 405 || answer.status === 501 ? null : answer;
+}
+
 async function read_json(url, what, missing, signal) {
     const answer = await ask(url, { signal });
     if (!answer.ok) throw new Trouble(`There is no ${what}: ${url} answers ${answer.status}.`, missing);
@@ -77,7 +83,8 @@ async function check_shards(shards, base, signal) {
     const one_after_the_other = async () => {
         for (let next = waiting.shift(); next; next = waiting.shift()) {
             const [shard, at] = next;
-            const answer = await ask(new URL(shard.dataPath, base), { method: 'HEAD', signal });
+            const answer = await ask_head(new URL(shard.dataPath, base), signal);
+            if (answer === null) continue;
             const length = answer.headers.get('content-length');
             if (!answer.ok) wrong.push([at, `${shard.dataPath}: the server answers ${answer.status}`]);
             else if (length !== null && !answer.headers.has('content-encoding') && Number(length) !== shard.nbytes)
@@ -94,7 +101,8 @@ async function check_shards(shards, base, signal) {
 
 /** Sees that a file can be fetched; gives its entity tag, which changes with its contents. */
 async function check_there(url, what, remedy, signal) {
-    const answer = await ask(url, { method: 'HEAD', signal });
+    const answer = await ask_head(url, signal);
+    if (answer === null) return '';
     if (!answer.ok) throw new Trouble(`There is no ${what}: ${url} answers ${answer.status}.`, remedy);
     return answer.headers.get('etag') ?? '';
 }

@@ -295,6 +295,26 @@ describe('servers', () => {
         plain.close();
     });
 
+    test('one that knows no HEAD', async () => {
+        const folder = make_folder({ say: 'all the same' });
+        const plain = createServer((asked, answer) => {
+            answer.setHeader('access-control-allow-origin', '*');
+            const name = asked.url.split('/').pop();
+            if (asked.method === 'HEAD') answer.writeHead(405).end();
+            else if (name === '' || name === 'webllm-record.json') answer.writeHead(404).end();
+            else answer.end(readFileSync(join(folder, name)));
+        });
+        await new Promise((done) => plain.listen(0, '127.0.0.1', done));
+        const url = `http://127.0.0.1:${plain.address().port}`;
+        const v = await Visit.to(url, { query: `&lib=${url}/model.wasm` });
+        await v.state('found');
+        await v.press('Enter');
+        await v.state('ready');
+        await v.end();
+        plain.closeAllConnections();
+        plain.close();
+    });
+
     test('one that is not there', async () => {
         const v = await Visit.to('http://127.0.0.1:1');
         assert.match(await v.trouble(), /127\.0\.0\.1:1 does not answer\. Start it/);
