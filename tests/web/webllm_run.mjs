@@ -14,7 +14,7 @@ const { values: given, positionals: [nibble] } = parseArgs({
     allowPositionals: true,
     options: {
         model: { type: 'string' }, webllm: { type: 'string' }, out: { type: 'string' },
-        prompt: { type: 'string', default: 'The quick brown fox' }, tokens: { type: 'string', default: '8' },
+        prompt: { type: 'string', default: 'Tell me of a bird.' }, tokens: { type: 'string', default: '8' },
     },
 });
 if (!nibble || !given.model || !given.webllm || !given.out) {
