@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The main job on input that ships with the project: builds nibble, converts a small, really trained language model for WebLLM,
-# verifies the result against its source, and prints what came out. Installs what is missing (cmake/setup.sh says what).
+# The main job on input that ships with the project: builds nibble, packages a small, really trained language model for WebLLM, looks
+# whether WebLLM would load the packages, converts it with some more schemes, verifies the results against their source, and prints what
+# came out. Installs what is missing (cmake/setup.sh says what).
 #   examples/demo.sh [MODEL] [OUTPUT]      a model of your own: a Hugging Face folder or a .gguf file
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,3 +23,11 @@ done
 "$nibble" verify "$output/q4f16_1-mse" --source "$model" --json >"$output/q4f16_1-mse.verify.json"
 python3 examples/demo_table.py "$model" "$output" q4f16_1 q4f16_1-mse q4f32_1 q3f16_1 q0f16
 rm -f "$output"/*.convert.json "$output"/*.verify.json
+
+if [ -f "$model/tokenizer.json" ]; then
+    printf '\nEverything that WebLLM loads, for GPUs with shader-f16 and without:\n\n'
+    "$nibble" package "$model" --pair -o "$output/webllm" --overwrite
+    for scheme in q4f16_1 q4f32_1; do
+        "$nibble" doctor "$output/webllm/$scheme" | tail -n 1
+    done
+fi

@@ -41,8 +41,8 @@ q4f16_1-mse is the same format as q4f16_1, read by the same programs, with scale
 What next:
   build/demo/nibble inspect {folder}/{names[0]}
   build/demo/nibble diff {folder}/{names[0]} {folder}/{names[1]}
-  build/demo/nibble convert YOUR-MODEL -q q4f16_1 -o YOUR-OUTPUT       a Hugging Face folder or a .gguf file
-  For WebLLM put mlc-chat-config.json and the tokenizer files beside the shards (mlc_llm gen_config makes them) and serve the folder.""")
+  build/demo/nibble package YOUR-MODEL -q q4f16_1 -o YOUR-OUTPUT       a Hugging Face folder: all that WebLLM loads
+  build/demo/nibble convert YOUR-MODEL -q q4f16_1 -o YOUR-OUTPUT       the same or a .gguf file: the weights alone""")
     return 0 if all(r[-1] == "yes" for r in rows[1:]) else 1
 
 

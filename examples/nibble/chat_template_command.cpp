@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "nibble/convert/conversation.hpp"
 #include "terminal.hpp"
 
 namespace nibble::command {
@@ -16,14 +17,16 @@ void add_chat_template(CLI::App& app, context& shared) {
         std::string system;
         std::vector<std::string> users, answers;
         bool custom = false;
+        source::open_options source;
     };
     auto a = std::make_shared<arguments>();
     auto* sub = app.add_subcommand("chat-template", "Show the prompt that a checkpoint makes of a conversation, and its conversation template");
-    sub->add_option("model", a->model, "A Hugging Face folder")->required();
+    sub->add_option("model", a->model, "A Hugging Face folder, or a .gguf file")->required();
     auto* system = sub->add_option("--system", a->system, "The system message; without it, what the checkpoint does without one");
     sub->add_option("--user", a->users, "What the user says; repeat it for more turns")->take_all()->allow_extra_args(false);
     sub->add_option("--assistant", a->answers, "What the assistant answered, before the next --user")->take_all()->allow_extra_args(false);
     sub->add_flag("--custom", a->custom, "Also show the conversation template derived from the checkpoint");
+    sub->add_flag("--follow-links", a->source.follow_links, "Read files that are links out of the model's folder");
     shared.add_flags(*sub);
     sub->callback([a, system, &shared] {
         if (a->users.empty()) a->users.emplace_back("Hello!");
@@ -33,7 +36,7 @@ void add_chat_template(CLI::App& app, context& shared) {
             messages.push_back({"user", a->users[i]});
             if (i + 1 < a->users.size()) messages.push_back({"assistant", i < a->answers.size() ? a->answers[i] : "..."});
         }
-        auto files = chat::read_checkpoint_files(a->model);
+        auto files = convert::read_chat_files(a->model, a->source);
         if (!files) return print_failure(shared, files.error());
         auto checkpoint = chat::checkpoint_template::from(files->tokenizer_config, std::move(files->facts));
         if (!checkpoint) return print_failure(shared, std::move(checkpoint.error()).in_file(a->model));

@@ -30,6 +30,7 @@ void add_inspect(CLI::App& app, context& shared);
 void add_verify(CLI::App& app, context& shared);
 void add_diff(CLI::App& app, context& shared);
 void add_gen_config(CLI::App& app, context& shared);
+void add_package(CLI::App& app, context& shared);
 void add_chat_template(CLI::App& app, context& shared);
 void add_serve(CLI::App& app, context& shared);
 void add_doctor(CLI::App& app, context& shared);

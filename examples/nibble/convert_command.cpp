@@ -1,53 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // `nibble convert`: a checkpoint to MLC shards. Flags that mlc_llm convert_weight has carry its names.
 
-#include <atomic>
 #include <charconv>
-#include <csignal>
 #include <memory>
 #include <optional>
 
 #include "commands.hpp"
 #include "nibble/convert.hpp"
+#include "options.hpp"
 #include "terminal.hpp"
 
 namespace nibble::command {
 
 namespace {
 
-/// Set by the first SIGINT or SIGTERM: the run then stops at the next stretch. A second one ends the process as usual.
-std::atomic<bool> stop_asked{false};
-static_assert(std::atomic<bool>::is_always_lock_free);
-
-void stop_on_signals() {
-    struct sigaction action {};
-    action.sa_handler = [](int) { stop_asked.store(true, std::memory_order_relaxed); };
-    action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
-    for (const int signal : {SIGINT, SIGTERM}) {
-        struct sigaction old {};
-        // One that is ignored (by nohup, by a shell for its background jobs) stays ignored.
-        if (::sigaction(signal, nullptr, &old) == 0 && old.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
-    }
-}
-
 struct arguments {
     std::string model;
     std::string output;
-    std::string model_type;
-    std::string source;
     std::string source_format;
     std::string device;
-    std::string rounding = "even";
-    std::string fit = "absmax";
     std::string only_shards;
-    std::uint64_t shard_bytes = shard::default_shard_bytes;
     bool plan = false;
     bool join = false;
-    bool no_legacy_index = false;
-    bool read_files = false;
-    std::string nonfinite = "keep";
-    convert::plan_options plan_options;
-    convert::run_options run_options;
+    weight_options weights;
 };
 
 std::optional<std::pair<std::size_t, std::size_t>> shard_range(const std::string& text) {
@@ -121,29 +96,16 @@ int refuse(const error_list& problems, const context& shared) {
 }
 
 int convert(arguments& a, const context& shared) {
-    auto& options = a.plan_options;
-    options.model_type = a.model_type == "auto" ? "" : a.model_type;
-    options.encode.rounding = a.rounding == "away" ? rounding::half_away : rounding::half_even;
-    options.encode.fit = a.fit == "mse" ? fit::mse : fit::absmax;
-    options.shard_bytes = a.shard_bytes;
-    options.source.access = a.read_files ? file_access::read : file_access::map;
-    a.run_options.legacy_index = !a.no_legacy_index;
-    a.run_options.nonfinite = a.nonfinite == "error" ? convert::nonfinite_values_are::refused : convert::nonfinite_values_are::kept;
-    a.run_options.cancelled = &stop_asked;
-    if (!a.only_shards.empty()) a.run_options.only_shards = shard_range(a.only_shards);
-    const unsigned threads = a.run_options.threads != 0 ? a.run_options.threads : std::max(1u, std::thread::hardware_concurrency());
+    a.weights.settle();
+    auto& options = a.weights.plan;
+    auto& run_options = a.weights.run;
+    if (!a.only_shards.empty()) run_options.only_shards = shard_range(a.only_shards);
+    const unsigned threads = run_options.threads != 0 ? run_options.threads : std::max(1u, std::thread::hardware_concurrency());
 
     // mlc_llm takes a config.json or the folder that holds it, and the weights from --source.
     std::string model = a.model;
     if (std::filesystem::path(model).filename() == "config.json") model = std::filesystem::path(model).parent_path().string();
     if (model.empty()) model = ".";
-    if (!a.source.empty() && a.source != "auto") {
-        std::error_code ec;
-        if (std::filesystem::is_directory(a.source, ec))
-            options.source.weights_folder = a.source;
-        else
-            options.source.weights = a.source;
-    }
 
     auto plan = convert::make_plan(model, options);
     if (!plan) return refuse({plan.error()}, shared);
@@ -164,8 +126,8 @@ int convert(arguments& a, const context& shared) {
 
     stop_on_signals();
     progress_line line(!shared.quiet && !shared.json);
-    a.run_options.on_progress = [&](const convert::progress& p) { line.show(p.bytes_done, p.bytes_total); };
-    const auto report = a.join ? convert::join(*plan, a.output, a.run_options) : convert::run(*plan, a.output, a.run_options);
+    run_options.on_progress = [&](const convert::progress& p) { line.show(p.bytes_done, p.bytes_total); };
+    const auto report = a.join ? convert::join(*plan, a.output, run_options) : convert::run(*plan, a.output, run_options);
     line.clear();
     if (!report) return refuse({report.error()}, shared);
     if (shared.json) {
@@ -189,7 +151,7 @@ int convert(arguments& a, const context& shared) {
                     plan->manifest.shards.size(), plan->manifest.bits_per_parameter, report->seconds,
                     size_text(static_cast<double>(plan->source_bytes()) / std::max(report->seconds, 1e-6)).c_str());
         if (report->shards_kept != 0 && !a.join) std::printf("%zu shards were there already and hold\n", report->shards_kept);
-        if (a.run_options.only_shards) std::printf("a share: when all shares are in one folder, write the index with `nibble convert ... --join`\n");
+        if (run_options.only_shards) std::printf("a share: when all shares are in one folder, write the index with `nibble convert ... --join`\n");
     }
     return exit_done;
 }
@@ -200,32 +162,17 @@ void add_convert(CLI::App& app, context& shared) {
     auto a = std::make_shared<arguments>();
     auto& c = *app.add_subcommand("convert", "Convert a checkpoint to MLC shards, byte for byte as mlc_llm convert_weight does");
     c.add_option("model", a->model, "Folder of a Hugging Face checkpoint (or its config.json), a .safetensors or a .gguf file")->required();
-    c.add_option("-q,--quantization", a->plan_options.quantization, "One of " + scheme_names())->required();
+    c.add_option("-q,--quantization", a->weights.plan.quantization, "One of " + scheme_names())->required();
     auto* output = c.add_option("-o,--output", a->output, "Folder to write");
-    c.add_option("--model-type", a->model_type, "Architecture, where config.json does not say it or says it wrongly")->default_str("auto");
-    c.add_option("--source", a->source, "Weights, where they are not beside config.json")->default_str("auto");
+    a->weights.add(c);
     c.add_option("--source-format", a->source_format, "Found by looking; accepted for mlc_llm's users")
         ->check(CLI::IsMember({"auto", "huggingface-safetensor"}));
     c.add_option("--device", a->device, "Ignored: the conversion runs on the CPU; accepted for mlc_llm's users");
-    c.add_option("--rounding", a->rounding, "Ties of codes: to even (today's mlc_llm) or away from zero (with TVM before 2026-04)")
-        ->check(CLI::IsMember({"even", "away"}));
-    c.add_option("--fit", a->fit, "Scales: absmax (mlc_llm's bytes) or mse (least squared error, same format)")->check(CLI::IsMember({"absmax", "mse"}));
-    c.add_option("--threads", a->run_options.threads, "Threads (default: one for each core)")->check(CLI::Range(1, 1024));
-    c.add_option("--shard-size", a->shard_bytes, "Largest size of a shard, as in 32MiB")
-        ->transform(CLI::AsSizeValue(false))
-        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40));
-    c.add_option("--nonfinite", a->nonfinite, "Weights that are NaN, infinite or too large: keep them as mlc_llm does and name their tensors, or error")
-        ->check(CLI::IsMember({"keep", "error"}));
-    c.add_flag("--resume", a->run_options.resume, "Go on with an interrupted conversion: only shards that are missing or damaged are made");
-    c.add_flag("--overwrite", a->run_options.overwrite, "Replace a finished conversion in the output folder");
+    c.add_flag("--overwrite", a->weights.run.overwrite, "Replace a finished conversion in the output folder");
     auto* only = c.add_option("--only-shards", a->only_shards, "Make shards A-B only, as one share of a conversion (see --join)");
     only->check([](const std::string& text) { return shard_range(text) ? std::string() : "expected A-B, as in 0-3"; });
     c.add_flag("--join", a->join, "Write the index of an output whose shares are all there")->excludes(only);
     auto* plan = c.add_flag("--plan", a->plan, "Print what would be written, and what it needs, then stop");
-    c.add_flag("--allow-unexpected", a->plan_options.allow_unexpected, "Drop tensors that belong to a parameter and have no place in the model");
-    c.add_flag("--follow-links", a->plan_options.source.follow_links, "Read files that are links out of the model's folder");
-    c.add_flag("--read", a->read_files, "Read files instead of mapping them: for files that other programs may change");
-    c.add_flag("--no-legacy-index", a->no_legacy_index, "Write tensor-cache.json only, not ndarray-cache.json (WebLLM up to 0.2.79)");
     shared.add_flags(c);
     c.callback([a, output, plan, &shared] {
         if (output->count() == 0 && plan->count() == 0) throw CLI::RequiredError("--output");

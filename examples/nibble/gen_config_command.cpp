@@ -6,37 +6,30 @@
 #include <memory>
 
 #include "commands.hpp"
+#include "options.hpp"
 #include "terminal.hpp"
 
 namespace nibble::command {
 
 void add_gen_config(CLI::App& app, context& shared) {
     struct arguments {
-        std::string model, output, disaggregation;
-        convert::gen_config_options options;
+        std::string model, output;
+        chat_options chat;
     };
     auto a = std::make_shared<arguments>();
-    auto& o = a->options;
+    auto& o = a->chat.config;
     auto& c = *app.add_subcommand("gen-config", "Write mlc-chat-config.json and copy the tokenizer, byte for byte as mlc_llm gen_config does");
-    c.add_option("model", a->model, "Folder of a Hugging Face checkpoint, or its config.json")->required();
+    c.add_option("model", a->model, "Folder of a Hugging Face checkpoint, its config.json, or a .gguf file")->required();
     c.add_option("-q,--quantization", o.quantization, "The weights' scheme: one of " + scheme_names() + ", or one that only mlc_llm makes")->required();
-    c.add_option("--conv-template", o.conv_template, "How a conversation becomes a prompt: the name of one of mlc_llm's templates");
+    a->chat.add(c);
     c.add_option("-o,--output", a->output, "Folder to write")->required();
     c.add_option("--model-type", o.model_type, "Architecture, where config.json does not say it or says it wrongly")->default_str("auto");
-    c.add_option("--context-window-size", o.context_window_size, "Tokens that the model sees at once");
-    c.add_option("--sliding-window-size", o.sliding_window_size, "Tokens of the sliding window");
-    c.add_option("--prefill-chunk-size", o.prefill_chunk_size, "Tokens of a prompt that are worked on at a time");
-    c.add_option("--attention-sink-size", o.attention_sink_size, "Tokens at the start that stay in the sliding window");
-    c.add_option("--max-batch-size", o.max_batch_size, "Sequences at a time")->capture_default_str();
-    c.add_option("--tensor-parallel-shards", o.tensor_parallel_shards, "Devices that share each layer");
-    c.add_option("--pipeline-parallel-stages", o.pipeline_parallel_stages, "Devices that share the layers among them");
-    c.add_option("--disaggregation", a->disaggregation, "Any text means yes, \"false\" too, as for mlc_llm");
     c.add_flag("--follow-links", o.source.follow_links, "Read files that are links out of the model's folder");
     shared.add_flags(c);
     c.callback([a, &c, &shared] {
-        auto& options = a->options;
+        auto& options = a->chat.config;
         if (options.model_type == "auto") options.model_type.clear();
-        if (c.count("--disaggregation") != 0) options.disaggregation = !a->disaggregation.empty();
+        a->chat.settle(c);
         auto folder = convert::make_chat_folder(a->model, a->output, options);
         if (!folder) return print_failure(shared, folder.error(), {{"done", false}});
         if (folder->problems.empty()) {

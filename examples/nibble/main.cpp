@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
     command::add_verify(app, shared);
     command::add_diff(app, shared);
     command::add_gen_config(app, shared);
+    command::add_package(app, shared);
     command::add_chat_template(app, shared);
     command::add_serve(app, shared);
     command::add_doctor(app, shared);

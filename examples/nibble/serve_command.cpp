@@ -16,7 +16,8 @@ namespace {
 
 /// Reads a JSON object of the folder, wherever its layout has it.
 std::optional<json> folder_json(const serve::site& site, const std::string& name) {
-    for (const auto& place : {name, "resolve/main/" + name}) {
+    const auto slash = name.find('/') + 1;  // of a pair's halves the hub layout lies below each
+    for (const auto& place : {name, name.substr(0, slash) + "resolve/main/" + name.substr(slash)}) {
         const auto f = site.find(place);
         if (f == nullptr || f->size() > (16u << 20)) continue;
         std::vector<std::byte> scratch;
@@ -35,6 +36,11 @@ void describe(const serve::site& site, serve::page_options& page) {
     }
     const auto config = folder_json(site, "mlc-chat-config.json");
     if (!config) {
+        for (const auto* half : {"q4f16_1/", "q4f32_1/"}) {
+            if (const auto record = folder_json(site, std::string(half) + "webllm-record.json"); record && record->contains("model_id"))
+                page.notes.push_back("A package is below: " + std::string(half) + ", with a record and a card of its own.");
+        }
+        if (!page.notes.empty()) return;
         page.notes.push_back("There is no mlc-chat-config.json in the folder: WebLLM will not load it.");
         return;
     }

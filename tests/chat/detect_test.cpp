@@ -1,58 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nibble/chat/detect.hpp"
 
-#include <functional>
-#include <map>
-
 #include "support/catch.hpp"
+#include "support/chat_templates.hpp"
 #include "support/files.hpp"
 
 using namespace nibble;
 using namespace nibble::chat;
 using model::conversation_template;
+using test::chat_template_of;
+using test::registered;
 
 namespace {
-
-std::string literal(const std::string& text) { return json(text).dump(); }
-
-/// How a chat_template may differ from the conversation template that it is made from.
-struct manner {
-    bool default_system = true;  // renders the template's own system message where none is given; else no system part
-    bool bos = false;            // begins with bos_token
-    bool trims = false;
-};
-
-/// A chat_template that corresponds to a conversation template, written as checkpoints write theirs.
-std::string chat_template_of(const conversation_template& t, const manner& how = {}) {
-    const auto split = [](const std::string& form, const std::string& placeholder, const std::string& value) {
-        auto text = chat::detail::replaced_in(form, "{function_string}", "");
-        const auto at = text.find(placeholder);
-        if (at == text.npos) return literal(text);
-        return "(" + literal(text.substr(0, at)) + " ~ " + value + " ~ " + literal(text.substr(at + placeholder.size())) + ")";
-    };
-    const std::string content = how.trims ? "(content | trim)" : "content";
-    std::string j = how.bos ? "{{ bos_token }}" : "";
-    j += "{%- set ns = namespace(last=-1, bare=false) -%}\n{%- if messages[0]['role'] == 'system' -%}{%- set system = messages[0]['content'] -%}{%- set rest = "
-         "messages[1:] -%}\n";
-    j += "{%- else -%}{%- set system = " + literal(t.system_message) + " -%}{%- set rest = messages -%}";
-    if (!how.default_system) j += "{%- set ns.bare = true -%}";
-    j += "{%- endif -%}\n{%- set start = " + split(t.system_template, "{system_message}", how.trims ? "system | trim" : "system") +
-         " if not ns.bare else '' -%}{{- start -}}\n";
-    j += "{%- for message in rest -%}{%- if message.role == 'user' -%}{%- set ns.last = loop.index0 -%}{%- endif -%}{%- endfor -%}\n";
-    j += "{%- for message in rest -%}\n  {%- set content = message.content -%}\n";
-    if (t.strip_reasoning_in_history)
-        j += "  {%- if message.role == 'assistant' and loop.index0 < ns.last and '</think>' in content -%}{%- set content = "
-             "content.split('</think>')[-1].lstrip('\\n') -%}{%- endif -%}\n";
-    j += "  {%- if message.role == 'user' -%}\n    ";
-    j += t.add_role_after_system_message ? "" : "{%- if not (loop.first and start) -%}";
-    j += "{{- " + literal(t.roles.user + t.role_content_sep) + " -}}";
-    j += t.add_role_after_system_message ? "" : "{%- endif -%}";
-    j += "{{- " + split(t.role_templates.user, "{user_message}", content) + " + " + literal(t.seps.front()) + " -}}\n";
-    j += "  {%- else -%}\n    {{- " + literal(t.roles.assistant + t.role_content_sep) + " + " +
-         split(t.role_templates.assistant, "{assistant_message}", content) + " + " + literal(t.seps.back()) + " -}}\n";
-    j += "  {%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}{{- " + literal(t.roles.assistant + t.role_empty_sep) + " -}}{%- endif -%}\n";
-    return j;
-}
 
 json tokenizer_of(const std::string& chat_template, const std::string& bos = "<s>") {
     return {{"bos_token", bos}, {"eos_token", {{"content", "</s>"}}}, {"chat_template", chat_template}};
@@ -63,33 +22,6 @@ detection detected(const json& tokenizer, checkpoint_facts facts = {}) {
     if (!d) FAIL(d.error().message());
     return std::move(*d);
 }
-const conversation_template& registered(std::string_view name) {
-    const auto* t = model::find_conversation_template(name);
-    REQUIRE(t != nullptr);
-    return *t;
-}
-/// Model types for those templates that only a type tells apart.
-std::string type_of(const std::string& name) {
-    for (const auto& f : chat::detail::template_families) {
-        if (f.name == name) return std::string(f.model_types[0]);
-    }
-    return "llama";
-}
-
-/// Templates that render alike in all, and which one is named when nothing but the text is known.
-const std::map<std::string, std::string> representatives{
-    {"LM", "gpt2"},
-    {"codellama_completion", "gpt2"},
-    {"gpt_bigcode", "gpt2"},
-    {"gemma_instruction", "gemma3_instruction"},
-    {"deepseek_v2", "deepseek"},
-    {"llama-3_1", "llama-3"},
-    {"open_hermes_mistral", "hermes2_pro_llama3"},
-    {"phi-4", "phi-3"},
-    {"deepseek_r1_qwen", "deepseek_r1_llama"},
-    {"stablelm-3b", "stablelm-2"},
-};
-
 }  // namespace
 
 TEST_CASE("A chat_template that corresponds to a registered template is recognised as that", "[chat]") {
@@ -99,13 +31,13 @@ TEST_CASE("A chat_template that corresponds to a registered template is recognis
             auto d = detected(tokenizer_of(chat_template_of(t, {.trims = trims})));
             CAPTURE(d.name, d.difference);
             CHECK(d.matched);
-            const auto r = representatives.find(t.name);
-            CHECK(d.name == (r == representatives.end() ? t.name : r->second));
+            const auto r = test::representatives().find(t.name);
+            CHECK(d.name == (r == test::representatives().end() ? t.name : r->second));
             CHECK(d.match());
         }
         // with the checkpoint's own stop tokens and type, BOS in the text, each has its own name; but one renders as LM in everything
         checkpoint_facts facts;
-        facts.model_type = type_of(t.name);
+        facts.model_type = test::type_of(t.name);
         facts.eos_token_ids = t.stop_token_ids;
         if (t.system_prefix_token_ids) facts.bos_token_id = t.system_prefix_token_ids->front();
         const auto d = detected(tokenizer_of(chat_template_of(t, {.bos = t.system_prefix_token_ids.has_value()})), facts);
@@ -135,49 +67,8 @@ TEST_CASE("Without a default system message the neutral template of a family is 
 }
 
 TEST_CASE("Near misses are not recognised", "[chat]") {
-    struct near_miss {
-        std::string of;
-        std::function<void(conversation_template&)> change;
-    };
-    const auto chatml = [](auto change) { return near_miss{"chatml", change}; };
-    const std::vector<near_miss> misses{
-        chatml([](auto& t) { t.seps = {"<|im_end|>"}; }),      // no newline after a turn
-        chatml([](auto& t) { t.seps = {"<|im_end|>\n\n"}; }),  // two
-        chatml([](auto& t) {
-            t.seps = {"<|im_end|>\n", "<|im_end|>"};
-        }),                                                                                               // none after an answer
-        chatml([](auto& t) { t.role_content_sep = " "; }),                                                // a space after the role
-        chatml([](auto& t) { t.role_empty_sep = ""; }),                                                   // the prompt ends without a newline
-        chatml([](auto& t) { t.roles.assistant = "<|im_start|>model"; }),                                 // another role name
-        chatml([](auto& t) { t.roles.user = "<|im_start|>User"; }),                                       // a capital letter
-        chatml([](auto& t) { t.system_template = "<|im_start|>system\n{system_message}<|im_end|>"; }),    // no newline after the system
-        chatml([](auto& t) { t.system_template = "{system_message}\n<|im_start|>system<|im_end|>\n"; }),  // the other order
-        chatml([](auto& t) { t.system_template = "<|im_start|>user\n{system_message}<|im_end|>\n"; }),    // the system as a user
-        chatml([](auto& t) { t.system_message = "You are somebody else."; }),                             // another default
-        chatml([](auto& t) { t.system_message = ""; }),                                                   // an empty system part where none is given
-        chatml([](auto& t) { t.role_templates.user = "Q: {user_message}"; }),                             // text before the question
-        chatml([](auto& t) { t.role_templates.assistant = "{assistant_message} "; }),                     // a space after the answer
-        chatml([](auto& t) { t.add_role_after_system_message = false; }),                                 // no role for the first question
-        {"llama-3", [](auto& t) { t.role_content_sep = t.role_empty_sep = "<|end_header_id|>\n"; }},
-        {"llama-3", [](auto& t) { t.seps = {"<|eot_id|>\n"}; }},
-        {"llama-2", [](auto& t) { t.role_empty_sep = ""; }},
-        {"llama-2", [](auto& t) { t.system_template = "[INST] <<SYS>>\n{system_message}\n<</SYS>>\n"; }},
-        {"gemma_instruction", [](auto& t) { t.roles.assistant = "<start_of_turn>assistant"; }},
-        {"gemma_instruction", [](auto& t) { t.seps = {"<end_of_turn>"}; }},
-        {"phi-3", [](auto& t) { t.system_template = "<|system|>\n{system_message}<|end|>\n"; }},
-        {"mistral_default",
-         [](auto& t) {
-             t.seps = {" ", "</s>"};
-         }},
-        {"deepseek", [](auto& t) { t.role_empty_sep = ": "; }},
-        {"stablelm-2", [](auto& t) { std::swap(t.roles.user, t.roles.assistant); }},
-        {"orion", [](auto& t) { t.role_empty_sep = ""; }},
-        {"rwkv_world", [](auto& t) { t.seps = {"\n"}; }},
-        {"tinyllama_v1_0", [](auto& t) { t.seps = {"</s>\n"}; }},
-        {"LM", [](auto& t) { t.seps = {" "}; }},
-    };
     std::size_t i = 0;
-    for (const auto& [of, change] : misses) {
+    for (const auto& [of, change] : test::near_misses()) {
         auto t = registered(of);
         change(t);
         CAPTURE(i++, of);

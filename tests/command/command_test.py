@@ -100,6 +100,28 @@ def write_model(folder, hidden=64, intermediate=96, layers=1, vocab=48, **config
     return tensors
 
 
+def write_gguf(path, metadata, tensors):
+    """metadata: str, int, float or a list of str; tensors: name -> shape, all f32."""
+    def text(t):
+        return struct.pack("<Q", len(t.encode())) + t.encode()
+
+    def value(v):
+        if isinstance(v, list):
+            return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(text(t) for t in v)
+        return struct.pack("<I", 8) + text(v) if isinstance(v, str) else struct.pack("<If", 6, v) if isinstance(v, float) else struct.pack("<II", 4, v)
+
+    out = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + b"".join(text(k) + value(v) for k, v in metadata.items())
+    at = 0
+    for name, shape in tensors.items():
+        out += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), 0, at)
+        size = 4
+        for dim in shape:
+            size *= dim
+        at += -(-size // 32) * 32
+    with open(path, "wb") as f:
+        f.write(out + bytes(-len(out) % 32 + at))
+
+
 def contents(folder):
     """Every file below a folder, by its relative name."""
     found = {}
@@ -122,6 +144,11 @@ class Command(unittest.TestCase):
 
     def path(self, *names):
         return os.path.join(self.folder, *names)
+
+    def checkpoint(self, chat_template):
+        os.makedirs(self.model, exist_ok=True)
+        with open(os.path.join(self.model, "tokenizer_config.json"), "w") as f:
+            json.dump({"eos_token": "<|im_end|>", "chat_template": chat_template}, f)
 
     def convert(self, *arguments, quantization="q4f16_1", **options):
         return run("convert", self.model, "--quantization", quantization, *arguments, **options)
@@ -292,6 +319,91 @@ class GenConfig(Command):
         self.expect(run("gen-config", self.model, "-o", self.out), USAGE, stdout="", stderr="quantization")
         self.beside("model")
 
+    def config(self):
+        with open(os.path.join(self.out, "mlc-chat-config.json")) as f:
+            return json.load(f)
+
+    def test_a_template_is_found_by_the_chat_template(self):
+        self.checkpoint(CHATML)
+        self.expect(self.gen_config(template=None), DONE, stdout="mlc-chat-config.json", stderr="note: conversation template 'chatml': it renders as")
+        self.assertEqual(self.config()["conv_template"]["name"], "chatml")
+        found = self.config()
+        self.expect(self.gen_config(template="chatml"), DONE, stderr="")
+        self.assertEqual(self.config(), found)
+        self.expect(self.gen_config("--quiet", template=None), DONE, stdout="", stderr="")
+        done = json.loads(self.gen_config("--json", template=None).stdout)
+        self.assertEqual(done["config"]["conv_template"]["name"], "chatml")
+        self.assertIn("'chatml'", done["notes"][0])
+
+    def test_no_match_stops_and_custom_writes_what_is_derived(self):
+        self.checkpoint(NEAR_CHATML)
+        self.expect(self.gen_config(template=None), REFUSED, stdout="",
+                    stderr=r"the nearest is 'chatml': on one question, after .* the checkpoint writes .*--conv-template custom .*--conv-template chatml")
+        self.beside("model")
+        self.expect(self.gen_config(template="custom"), DONE)
+        template = self.config()["conv_template"]
+        self.assertEqual([template["name"], template["seps"], template["stop_str"]], ["custom", ["<|im_end|>"], ["<|im_end|>"]])
+
+    def test_doctor_finds_the_template_of_another_model(self):
+        self.checkpoint(CHATML)
+        words = [f"w{i}" for i in range(40)]
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"added_tokens": [{"id": 40, "content": "<|im_start|>"}, {"id": 41, "content": "<|im_end|>"}], "decoder": {"type": "ByteLevel"},
+                       "model": {"type": "BPE", "vocab": dict(zip(words, range(40))), "merges": []}}, f)
+        self.expect(self.convert("-o", self.out, "--quiet"), DONE)
+
+        def findings():
+            report = json.loads(run("doctor", self.out, "--json").stdout)
+            return [(f["severity"], f["rule"]) for f in report["findings"] if f["code"] == "template"]
+
+        self.expect(self.gen_config(template=None), DONE)
+        self.expect(run("doctor", self.out), DONE, stdout="Good")
+        self.assertEqual({severity for severity, _ in findings()}, {"note"})
+        self.expect(self.gen_config(template="phi-2"), DONE)
+        got = self.expect(run("doctor", self.out), REFUSED, stdout=r"error \(template\): .*its conv_template \"phi-2\" is not that of the model: on one question")
+        self.assertRegex(got.stdout, "-> run nibble gen-config again, without --conv-template\n")
+        self.checkpoint(NEAR_CHATML)
+        self.expect(self.gen_config(template="chatml"), DONE)
+        self.expect(run("doctor", self.out), DONE, stdout=r"warning \(template\): .*differs from the model's in white space")
+        self.expect(self.gen_config(template="custom"), DONE)
+        self.assertEqual({severity for severity, _ in findings()} | {"note"}, {"note"})
+
+    def test_without_a_chat_template_one_is_to_be_named(self):
+        for arguments in ({"template": None}, {"template": "custom"}):
+            self.expect(self.gen_config(**arguments), REFUSED, stdout="", stderr="has no chat_template, .*name one with --conv-template: LM, aya-23")
+        self.checkpoint("{{ messages | frobnicate }}")
+        self.expect(self.gen_config(template=None), REFUSED, stdout="", stderr="the filter 'frobnicate' is not supported; name a conversation template")
+        self.beside("model")
+
+    def test_a_gguf_file(self):
+        tensors = {"token_embd.weight": [4, 32], "output_norm.weight": [32]}
+        for name, shape in (("attn_norm", [32]), ("attn_q", [32, 32]), ("attn_k", [32, 32]), ("attn_v", [32, 32]), ("attn_output", [32, 32]), ("ffn_norm", [32]),
+                            ("ffn_gate", [64, 32]), ("ffn_up", [64, 32]), ("ffn_down", [32, 64])):
+            tensors[f"blk.0.{name}.weight"] = shape
+        metadata = {"general.architecture": "llama", "llama.block_count": 1, "llama.context_length": 128, "llama.embedding_length": 32,
+                    "llama.feed_forward_length": 64, "llama.attention.head_count": 2, "llama.attention.head_count_kv": 2,
+                    "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.tokens": ["a", "b", "<|im_end|>", "c"],
+                    "tokenizer.ggml.eos_token_id": 2}
+        os.rename(self.model, self.path("source"))
+        os.makedirs(self.path("g"))
+        self.model = self.path("g", "model.gguf")
+        write_gguf(self.model, metadata, tensors)
+        self.expect(self.gen_config(template=None), REFUSED, stdout="", stderr="model.gguf: the checkpoint has no chat_template")
+        write_gguf(self.model, {**metadata, "tokenizer.chat_template": CHATML}, tensors)
+        self.expect(self.gen_config(template=None), DONE, stdout="0 tokenizer files", stderr="'chatml'(.|\n)*derived from the metadata .*needs a tokenizer.json too")
+        config = self.config()
+        self.assertEqual([config["model_type"], config["vocab_size"], config["context_window_size"], config["eos_token_id"]], ["llama", 4, 128, 2])
+        self.assertEqual(config["conv_template"]["name"], "chatml")
+        write_gguf(self.model, {**metadata, "tokenizer.chat_template": NEAR_CHATML}, tensors)
+        self.expect(self.gen_config(template=None), REFUSED, stdout="", stderr="the nearest is 'chatml'")
+        with open(self.path("g", "tokenizer.json"), "w") as f:
+            json.dump({"added_tokens": [], "decoder": {"type": "ByteLevel"}, "model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}}, f)
+        self.expect(self.gen_config(template="custom"), DONE, stdout="1 tokenizer files")
+        self.assertEqual(self.config()["conv_template"]["stop_token_ids"], [2])
+        self.expect(run("chat-template", self.model, "--user", "hi"), DONE, stdout=r"^<\|im_start\|>user\nhi<\|im_end\|><\|im_start\|>assistant\n\n\nconv.*: none")
+        write_gguf(self.model, {**metadata, "tokenizer.ggml.eos_token_id": "two", "tokenizer.chat_template": CHATML}, {})
+        self.expect(self.gen_config(template=None), REFUSED, stdout="", stderr="holds no tensors")
+
     def test_json_tells_the_config_or_the_problems(self):
         done = json.loads(self.gen_config("--json").stdout)
         self.assertIs(done["done"], True)
@@ -301,19 +413,114 @@ class GenConfig(Command):
         self.assertIn("nobody", refused["problems"][0]["rule"])
 
 
+class Package(Command):
+    def setUp(self):
+        super().setUp()
+        write_model(self.model, max_position_embeddings=8192)
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"model": {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"]]}, "added_tokens": []}, f)
+
+    def package(self, *arguments, scheme=("-q", "q4f16_1"), template=("--conv-template", "LM")):
+        return run("package", self.model, *scheme, *template, *arguments)
+
+    def test_done_is_0_and_the_doctor_finds_nothing(self):
+        got = self.expect(self.package("-o", self.out), DONE, stdout=r"out: 8 files", stderr="note: no prebuilt library is known")
+        self.assertRegex(got.stdout, r"model-q4f16_1-MLC: .* in 1 shard, \d\.\d+ bits per parameter\n  GPU memory  .*\(4096 tokens\)")
+        self.assertRegex(got.stdout, r'not as mlc_llm writes it: tokenizer.json: model.merges is "texts .* WebLLM 0.2.51 cannot read pairs')
+        self.assertEqual(sorted(os.listdir(self.out)), ["README.md", "mlc-chat-config.json", "ndarray-cache.json", "nibble-manifest.json", "params_shard_0.bin",
+                                                        "tensor-cache.json", "tokenizer.json", "webllm-record.json"])
+        self.beside("model", "out")
+        doctor = json.loads(self.expect(run("doctor", self.out, "--json"), DONE).stdout)
+        self.assertEqual([f["code"] for f in doctor["findings"]], ["shader-f16"])
+        self.expect(run("verify", self.out, "--source", self.model), DONE)
+        self.expect(self.package("-o", self.out), REFUSED, stdout="", stderr="already holds a finished conversion")
+        self.expect(self.package("-o", self.out, "--overwrite", "--quiet"), DONE, stdout="", stderr="")
+
+    def test_the_layouts_and_the_pair(self):
+        for layout, config, shard in (("hub", "resolve/main/mlc-chat-config.json", "resolve/main/params_shard_0.bin"),
+                                      ("params", "mlc-chat-config.json", "params/params_shard_0.bin")):
+            out = self.path(layout)
+            self.expect(self.package("-o", out, "--layout", layout, "--pair", scheme=()), DONE, stdout="GPU memory .*\n(.*\n)*.*GPU memory")
+            for scheme in ("q4f16_1", "q4f32_1"):
+                home = os.path.join(out, scheme)
+                files = contents(home)
+                self.assertIn(config, files)
+                self.assertIn(shard, files)
+                self.expect(run("doctor", home, "--quiet"), DONE, stdout="", stderr="")
+                self.expect(run("verify", home, "--source", self.model, "--quiet"), DONE, stdout="", stderr="")
+
+    def test_json_tells_the_record_the_files_and_what_differs(self):
+        done = json.loads(self.expect(self.package("-o", self.out, "--json"), DONE, stderr="").stdout)
+        self.assertIs(done["done"], True)
+        self.assertEqual(done["files"]["params_shard_0.bin"]["bytes"], os.path.getsize(os.path.join(self.out, "params_shard_0.bin")))
+        self.assertEqual(set(done["files"]), set(os.listdir(self.out)))
+        model = done["models"][0]
+        with open(os.path.join(self.out, "webllm-record.json")) as f:
+            self.assertEqual(model["record"], json.load(f))
+        self.assertEqual([d["field"] for d in model["differences"]], ["tokenizer.json: model.merges"])
+        plan = json.loads(self.expect(self.package("--plan", "--json"), DONE, stderr="").stdout)
+        self.assertEqual(plan["models"], done["models"])
+        refused = json.loads(self.expect(self.package("-o", self.path("x"), "--json", scheme=("-q", "q0bf16")), REFUSED, stderr="").stdout)
+        self.assertIs(refused["done"], False)
+        self.assertIn("WebGPU has neither bfloat16 nor fp8", refused["problems"][0]["rule"])
+        self.beside("model", "out")
+
+    def test_a_wrong_command_line_is_2(self):
+        for arguments, scheme in (((), ("-q", "q4f16_1")), (("-o", self.out), ()), (("-o", self.out, "--pair"), ("-q", "q4f16_1")),
+                                  (("-o", self.out, "--layout", "deep"), ("-q", "q4f16_1")), (("-o", self.out, "--webllm", "new"), ("-q", "q4f16_1"))):
+            with self.subTest(arguments):
+                self.expect(self.package(*arguments, scheme=scheme), USAGE, stdout="", stderr=r"\S")
+        self.beside("model")
+
+    def test_killed_at_any_moment_then_resumed(self):
+        shutil.rmtree(self.model)
+        write_model(self.model, hidden=256, intermediate=768, layers=4, vocab=6144)
+        with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
+            json.dump({"model": {"vocab": {"a": 0}, "merges": []}}, f)
+        arguments = ("package", self.model, "--pair", "--conv-template", "LM", "--shard-size", "256KiB", "--threads", "2", "--quiet", "-o")
+        began = time.monotonic()
+        self.expect(run(*arguments, self.path("whole")), DONE)
+        seconds = time.monotonic() - began
+        whole = contents(self.path("whole"))
+        moments = random.Random(12)
+        killed = 0
+        for i in range(KILLS // 2):
+            there_before = i % 3 == 0
+            if there_before:
+                os.makedirs(self.out)
+                with open(os.path.join(self.out, "mine"), "w") as f:
+                    f.write("mine")
+            process = start(*arguments, self.out)
+            time.sleep((i + moments.random()) / (KILLS // 2) * seconds)
+            process.kill()
+            process.communicate()
+            killed += process.returncode == -signal.SIGKILL
+            got = run(*arguments, self.out, "--resume")
+            if got.returncode == REFUSED:
+                self.assertIn("already holds", got.stderr)
+            else:
+                self.expect(got, DONE, stdout="", stderr="")
+            found = contents(self.out)
+            if there_before:
+                self.assertEqual(found.pop("mine"), b"mine")
+            self.assertEqual(set(found), set(whole), f"kill {i}")
+            self.assertTrue(found == whole, f"kill {i}: other bytes")
+            self.assertFalse([name for name in os.listdir(self.out) if name.startswith(".")])
+            self.beside("model", "out", "whole")
+            shutil.rmtree(self.out)
+        self.assertGreater(killed, KILLS // 4)
+
+
+CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+NEAR_CHATML = CHATML.replace("+ '\\n' }}{% endfor %}", "}}{% endfor %}")
+
+
 class Chat(Command):
-    CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-
-    def checkpoint(self, chat_template):
-        os.makedirs(self.model, exist_ok=True)
-        with open(os.path.join(self.model, "tokenizer_config.json"), "w") as f:
-            json.dump({"eos_token": "<|im_end|>", "chat_template": chat_template}, f)
-
     def chat(self, *arguments):
         return run("chat-template", self.model, *arguments)
 
     def test_the_prompt_and_the_template_are_printed(self):
-        self.checkpoint(self.CHATML)
+        self.checkpoint(CHATML)
         got = self.expect(self.chat("--system", "S", "--user", "one", "--assistant", "two", "--user", "three"), DONE, stderr="^nibble: note: without a system message")
         turns = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in (("system", "S"), ("user", "one"), ("assistant", "two"), ("user", "three")))
         self.assertEqual(got.stdout, turns + "<|im_start|>assistant\n\n\nconversation template: chatml\n")
@@ -323,7 +530,7 @@ class Chat(Command):
         self.assertEqual(document["custom"]["stop_str"], ["<|im_end|>"])
 
     def test_no_match_shows_the_difference_and_what_is_derived(self):
-        self.checkpoint(self.CHATML.replace("+ '\\n' }}{% endfor %}", "}}{% endfor %}"))
+        self.checkpoint(NEAR_CHATML)
         self.expect(self.chat(), DONE, stdout="none of the registered ones", stderr=r"the nearest is 'chatml': on one question, after .* the checkpoint writes .*--conv-template custom")
         document = json.loads(self.chat("--json").stdout)
         self.assertEqual(document["custom"]["seps"], ["<|im_end|>"])

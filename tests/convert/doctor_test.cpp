@@ -45,15 +45,23 @@ struct patient {
                   {"system_template", "<|im_start|>system\n{system_message}<|im_end|>\n"},
                   {"roles", {{"user", "<|im_start|>user"}, {"assistant", "<|im_start|>assistant"}}},
                   {"role_templates", {{"user", "{user_message}"}}},
+                  {"role_content_sep", "\n"},
+                  {"role_empty_sep", "\n"},
                   {"seps", {"<|im_end|>\n"}},
                   {"stop_str", {"<|im_end|>"}},
                   {"stop_token_ids", {2}}}}};
     json tokenizer{{"added_tokens", {{{"id", 1}, {"content", "<|im_start|>"}}, {{"id", 2}, {"content", "<|im_end|>"}}}},
                    {"model", {{"vocab", {{"a", 0}, {"b", 3}}}, {"merges", {"a b"}}}}};
-    json tokenizer_config{{"eos_token", "<|im_end|>"},
-                          {"chat_template", "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"}};
+    json tokenizer_config{{"eos_token", "<|im_end|>"}, {"chat_template", chat_template({})}};
     shard::manifest index;
     std::string shard = std::string(100 * 8 * 4 + 100 * 2 * 2 + 64 * 2, 'x');
+
+    /// ChatML, with a system message where none is given.
+    [[nodiscard]] static std::string chat_template(const std::string& system) {
+        return "{% if messages[0].role != 'system' and '" + system + "' %}<|im_start|>system\n" + system + "<|im_end|>\n{% endif %}" +
+               "{% for m in messages %}<|im_start|>{{ m.role + '\n' + m.content }}<|im_end|>{{ '\n' }}{% endfor %}{% if add_generation_prompt "
+               "%}<|im_start|>assistant{{ '\n' }}{% endif %}";
+    }
 
     patient() {
         shard::shard_file s;
@@ -331,13 +339,47 @@ TEST_CASE("doctor: the template of another model") {
     conv = "chatml";
     p.write();
     CHECK(only(p.look(), "template"));
-    // With a judge, what it says counts.
     conv = chatml;
+    conv["seps"] = {"a", "b", "c"};
     p.write();
-    const doctor_options judged{
-        .judge = [](const json&, const std::string& theirs, const json&) { return std::optional(theirs.empty() ? "" : "the second turn differs"); }};
-    CHECK(only(p.look(judged), "template"));
-    CHECK(test::has(text(p.look(judged)), "the second turn differs"));
+    CHECK(only(p.look(), "template"));
+    CHECK(test::has(text(p.look()), "\"seps\" in conv_template must be a list of one or two"));
+}
+
+TEST_CASE("doctor: the template is compared by rendering") {
+    patient p;
+    auto& conv = p.config["conv_template"];
+    const auto chatml = conv;
+    const auto differs = [&](const char* key, const json& value) {
+        conv = chatml;
+        conv[key] = value;
+        p.write();
+        return text(p.look());
+    };
+    // All markers are the model's own; the text is not.
+    CHECK(test::has(differs("roles", {{"user", "<|im_start|>user"}, {"assistant", "<|im_start|>model"}}),
+                    "template: " + p.out + "/mlc-chat-config.json: its conv_template \"chatml\" is not that of the model: on "));
+    CHECK(only(p.look(), "template"));
+    CHECK(test::has(text(p.look()),
+                    R"(the checkpoint writes "assistant\n" and 'chatml' writes "model\n"; run nibble gen-config again, without --conv-template)"));
+    differs("system_template", "<|im_start|>user\n{system_message}<|im_end|>\n");
+    CHECK(only(p.look(), "template"));
+    CHECK(test::has(differs("role_empty_sep", nullptr), "is not that of the model"));  // absent, it is ": "
+    // What may be on purpose is a warning.
+    CHECK(test::has(differs("seps", {"<|im_end|>"}),
+                    "warning template: " + p.out + "/mlc-chat-config.json: its conv_template \"chatml\" differs from the model's in white space: on "));
+    CHECK(p.look().good());
+    p.tokenizer_config["chat_template"] = p.chat_template("You help.");
+    CHECK(test::has(differs("system_message", "You are somebody else."),
+                    "differs from the model's in what it says where no system message is given: on one question"));
+    CHECK(p.look().good());
+    CHECK(differs("system_message", "You help.").empty());
+    // A chat_template that cannot be rendered is compared by its markers.
+    p.tokenizer_config["chat_template"] = "{{ messages | frobnicate }}<|im_start|>";
+    CHECK(differs("roles", {{"user", "<|im_start|>user"}, {"assistant", "<|im_start|>model"}}).empty());
+    p.tokenizer_config["chat_template"] = "{{ messages | frobnicate }}<|im_end|>";
+    differs("system_template", "<|system|>{system_message}");
+    CHECK(only(p.look(), "template"));
 }
 
 TEST_CASE("doctor: markers") {

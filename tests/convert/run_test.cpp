@@ -353,6 +353,10 @@ TEST_CASE("a run that was killed while it published its index is finished by the
         done(plan, out, {.resume = moved % 2 == 0});
         CHECK(contents(out) == whole);
     }
+    // All was moved out, but the work folder is still there.
+    fs::create_directories(out + "/.nibble-work/params");
+    refused(convert::run(plan, out), errc::refused, "already holds a finished conversion");
+    CHECK(contents(out) == whole);
     // What an interrupted replacement leaves is another thing.
     fs::create_directory(out + "/.nibble-work");
     write_text(out + "/.nibble-work/params_shard_0.bin", "x");

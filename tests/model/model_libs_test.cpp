@@ -81,22 +81,78 @@ TEST_CASE("model_libs: an mlc-chat-config.json says the same as a config.json") 
     CHECK(find_library(*q, "q4f16_1"));
 }
 
-TEST_CASE("model_libs: no two rows are the same model, and each has a library somewhere") {
+TEST_CASE("model_libs: no two rows have a library for the same model, and each has one somewhere") {
     std::set<std::string> keys;
     for (const auto& r : libraries::rows) {
         const auto& s = r.sizes;
         std::string key = std::string(r.model_type) + std::string(r.rope_scaling) + std::to_string(r.rope_theta);
-        for (const auto n : {s.hidden, s.layers, s.heads, s.kv_heads, s.intermediate, s.vocab}) {
+        for (const auto n : {s.hidden, s.layers, s.heads, s.kv_heads, s.intermediate}) {
             CHECK(n != 0);
             key += " " + std::to_string(n);
         }
+        CHECK(s.vocab != 0);
         INFO(r.name);
-        CHECK(keys.insert(key).second);
         int any = 0;
-        for (const auto have : r.have) any |= have;
+        for (std::size_t line = 0; line < r.have.size(); ++line) {
+            any |= r.have[line];
+            for (const auto& [name, bit] : libraries::quantizations) {
+                if ((r.have[line] & bit) != 0) CHECK(keys.insert(key + " " + std::string(name) + " " + std::to_string(line)).second);
+            }
+        }
         CHECK(any != 0);
-        CHECK((r.context == 2048 || r.context == 4096));
+        CHECK((r.context == 512 || r.context == 1024 || r.context == 2048 || r.context == 4096));
+        CHECK(r.prefill_chunk <= r.context);
+        CHECK((r.batch != 0) == (r.model_type == "bert"));
     }
+}
+
+TEST_CASE("model_libs: names as in prebuiltAppConfig, of each kind") {
+    const auto name = [](const char* config, const char* quantization, const char* version) {
+        const auto q = library_query_of(parsed(config));
+        REQUIRE(q);
+        const auto c = find_library(*q, quantization, *parse_webllm_version(version));
+        return c ? c->folder + "/" + c->file : c.error().message();
+    };
+    const char* const snowflake = R"({"model_type": "bert", "hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 1536,
+                                      "vocab_size": 30522})";
+    CHECK(name(snowflake, "q0f32", "0.2.79") == "v0_2_48/snowflake-arctic-embed-s-q0f32-ctx512_cs512_batch4-webgpu.wasm");
+    CHECK(name(snowflake, "q0f32", "0.2.86") == "v0_2_86/base/snowflake-arctic-embed-s-q0f32-ctx512_cs512_batch4-webgpu.wasm");
+    const auto embedding = find_library(*library_query_of(parsed(snowflake)), "q0f32");
+    CHECK(embedding->context == 512);
+    CHECK(embedding->prefill_chunk == 512);
+
+    // as transformers 5 writes it, with a vision tower beside it
+    const char* const ministral = R"({"model_type": "mistral3", "text_config": {"model_type": "ministral3", "hidden_size": 3072, "num_hidden_layers": 26,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 9216, "vocab_size": 131072,
+        "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "yarn", "factor": 16.0}}, "vision_config": {"hidden_size": 1024}})";
+    CHECK(name(ministral, "q4f16_1", "0.2.80") == "v0_2_80/Ministral-3-3B-Instruct-2512-BF16-q4f16_1-ctx4k_cs1k-webgpu.wasm");
+    CHECK(name(ministral, "q4f32_1", "0.2.86") == "v0_2_86/base/Ministral-3-3B-Instruct-2512-BF16-q4f32_1_cs1k-webgpu.wasm");
+    CHECK(test::has(name(ministral, "q4f32_1", "0.2.80"), "none for q4f32_1"));
+
+    const char* const qwen35 = R"({"model_type": "qwen3_5", "text_config": {"model_type": "qwen3_5_text", "hidden_size": 1024, "num_hidden_layers": 24,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 3584, "vocab_size": 248320,
+        "rope_parameters": {"rope_theta": 10000000, "rope_type": "default", "partial_rotary_factor": 0.25}}})";
+    CHECK(name(qwen35, "q0f16", "0.2.83") == "v0_2_83/base/Qwen3.5-0.8B-q0f16_cs1k-webgpu.wasm");
+    CHECK(test::has(name(qwen35, "q4f16_1", "0.2.82"), "none for q4f16_1 in v0_2_80"));
+
+    const char* const vision = R"({"model_type": "phi3_v", "hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "intermediate_size": 8192, "vocab_size": 32064, "rope_theta": 10000.0, "rope_scaling": {"type": "su"}})";
+    CHECK(name(vision, "q4f16_1", "0.2.79") == "v0_2_48/Phi-3.5-vision-instruct-q4f16_1-ctx4k_cs2k-webgpu.wasm");
+    CHECK(name(vision, "q4f16_1", "0.2.85") == "v0_2_84/base/Phi-3.5-vision-instruct-q4f16_1_cs2k-webgpu.wasm");
+    CHECK(name(vision, "q4f16_1", "0.2.86") == "v0_2_86/base/Phi-3.5-vision-instruct-q4f16_1_cs4k-webgpu.wasm");
+    CHECK(find_library(*library_query_of(parsed(vision)), "q4f16_1")->prefill_chunk == 4096);
+
+    const char* const gpt2 = R"({"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": null, "vocab_size": 50257})";
+    CHECK(name(gpt2, "q0f16", "0.2.51") == "v0_2_48/gpt2-q0f16-ctx1k_cs1k-webgpu.wasm");
+    const char* const tiny = R"({"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4,
+        "intermediate_size": 5632, "vocab_size": 32000})";
+    CHECK(name(tiny, "q0f16", "0.2.79") == "v0_2_48/TinyLlama-1.1B-Chat-v0.4-q0f16-ctx2k_cs1k-webgpu.wasm");
+    CHECK(name(tiny, "q4f16_1", "0.2.79") == "v0_2_48/TinyLlama-1.1B-Chat-v1.0-q4f16_1-ctx2k_cs1k-webgpu.wasm");
+    const char* const gemma3 =
+        R"({"model_type": "gemma3_text", "hidden_size": 1152, "num_hidden_layers": 26, "num_attention_heads": 4, "num_key_value_heads": 1,
+        "intermediate_size": 6912, "vocab_size": 262144, "rope_theta": 1000000.0})";
+    CHECK(name(gemma3, "q4f16_1", "0.2.82") == "v0_2_80/gemma-3-1b-it-q4f16_1-ctx4k_cs1k-webgpu.wasm");
+    CHECK(name(gemma3, "q4f16_1", "0.2.83") == "v0_2_83/base/gemma3-1b-it-q4f16_1_cs1k-webgpu.wasm");
 }
 
 TEST_CASE("model_libs: versions") {

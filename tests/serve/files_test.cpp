@@ -100,9 +100,10 @@ TEST_CASE("files: a path is decoded once and means a file in the folder, or noth
 
 TEST_CASE("files: the Hub's paths mean the same files") {
     using names = std::vector<std::string>;
-    CHECK(names_of("x.json") == names{"x.json", "resolve/main/x.json"});
-    CHECK(names_of("resolve/main/x.json") == names{"resolve/main/x.json", "x.json", "resolve/main/x.json"});
-    CHECK(names_of("me/my/resolve/abc/params/x") == names{"me/my/resolve/abc/params/x", "params/x", "resolve/main/params/x"});
+    CHECK(names_of("x.json") == names{"x.json", "resolve/main/x.json", "params/x.json"});
+    CHECK(names_of("resolve/main/x.json") == names{"resolve/main/x.json", "x.json", "resolve/main/x.json", "params/x.json"});
+    CHECK(names_of("me/my/resolve/abc/params/x") == names{"me/my/resolve/abc/params/x", "params/x", "me/my/params/x", "resolve/main/params/x"});
+    CHECK(names_of("q4f16_1/resolve/main/x") == names{"q4f16_1/resolve/main/x", "x", "q4f16_1/x", "resolve/main/x", "params/x", "q4f16_1/params/x"});
     CHECK(names_of("a/b/c/resolve/main/x") == names{"a/b/c/resolve/main/x", "resolve/main/a/b/c/resolve/main/x"});
     CHECK(names_of("resolve/main") == names{"resolve/main", "resolve/main/resolve/main"});
 }

@@ -39,3 +39,8 @@ TEST_CASE("url: WebLLM looks below resolve/main/ unless the URL has a revision")
     CHECK(model_base("http://h/m/resolve/v1/") == "http://h/m/resolve/v1/");
     CHECK(model_base("http://h/m/resolve") == "http://h/m/resolve/resolve/main/");
 }
+
+TEST_CASE("a file's name becomes a URL's path", "[serve]") {
+    CHECK(url_path("params/a-b_c.d~0") == "params/a-b_c.d~0");
+    CHECK(url_path("my lib+\xc3\xa9%?#.wasm") == "my%20lib%2B%C3%A9%25%3F%23.wasm");
+}

@@ -31,4 +31,11 @@ namespace nibble::chat {
     return detect_template(*checkpoint);
 }
 
+/// Compares one conversation template with a checkpoint's, in the same way. Errors: as detect_template.
+[[nodiscard]] inline result<template_comparison> compare_template(const checkpoint_template& checkpoint, const model::conversation_template& t) {
+    detail::detector d(checkpoint);
+    if (auto ready = d.prepare(); !ready) return fail(std::move(ready.error()));
+    return d.judge(t);
+}
+
 }  // namespace nibble::chat

@@ -44,6 +44,19 @@ struct detection {
     }
 };
 
+/// What compare_template found out about one conversation template.
+struct template_comparison {
+    enum class kind : std::uint8_t {
+        same,
+        default_system,  ///< only where no system message is given: the two have other texts of their own there
+        white_space,     ///< in white space alone
+        text
+    };
+    kind how = kind::same;
+    std::string difference;          ///< the first one, in words; empty where they are the same
+    std::vector<std::string> notes;  ///< same: what the comparison leaves out, as in detection::notes
+};
+
 namespace detail {
 
 /// Model types for which mlc_llm has a template of its own; asked only between templates that render alike.
@@ -169,6 +182,8 @@ public:
         bool equal = true;
         bool default_equal = true;  // without a system message too, as the template stands
         bool reasoning_equal = true;
+        bool system_equal = true;         // with a system message
+        bool letters_equal = true;        // but for white space
         std::set<std::string> trimmed{};  // roles whose texts the checkpoint trims
         std::string difference{};         // the first one
         double likeness = 0;
@@ -191,6 +206,8 @@ public:
             }
             if (c.equal) c.difference = difference(p, theirs, closer ? bare : ours, t.name);
             c.equal = false;
+            if (p.has_system()) c.system_equal = false;
+            if (without_spaces(theirs) != without_spaces(closer ? bare : ours)) c.letters_equal = false;
         }
         if (!c.equal) return c;
         c.equal = spaces_equal(c);
@@ -202,7 +219,16 @@ public:
         return c;
     }
 
-    /// Compares in all registered templates; then derives one.
+    /// Says how one template compares.
+    [[nodiscard]] template_comparison judge(const model::conversation_template& t) const {
+        using kind = template_comparison::kind;
+        auto c = compare(t);
+        if (c.equal) return {kind::same, {}, notes(c)};
+        const auto how = c.letters_equal ? kind::white_space : takes_system_ && c.system_equal ? kind::default_system : kind::text;
+        return {how, std::move(c.difference), {}};
+    }
+
+    /// Compares with all registered templates; then derives one.
     [[nodiscard]] detection run() const {
         detection d;
         std::vector<comparison> all;
@@ -269,6 +295,10 @@ private:
         return false;
     }
 
+    [[nodiscard]] static std::string without_spaces(std::string text) {
+        std::erase_if(text, [](char c) { return c == ' ' || c == '\n' || c == '\t'; });
+        return text;
+    }
     [[nodiscard]] static double likeness(std::string_view a, std::string_view b) {
         const auto longest = std::max<std::size_t>({a.size(), b.size(), 1});
         const auto prefix = common_prefix(a, b);

@@ -39,7 +39,6 @@ struct doctor_options {
     std::optional<model::webllm_version> webllm = {};  ///< nothing: any
     bool bytes = true;                                 ///< read every shard whole and compare the hashes that are known
     std::string library = {};                          ///< path or URL of the model library; empty: not looked at
-    template_judge judge = {};
     std::function<void(std::uint64_t done, std::uint64_t total)> on_progress = {};
 };
 
@@ -302,7 +301,10 @@ private:
                     "package the folder again");
                 continue;
             }
-            known_[name] = {f["bytes"].get<std::uint64_t>(), f["sha256"].get<std::string>()};
+            // The shards of older layouts lie in params/, and are asked for by the names that the index gives them.
+            const bool below = name.starts_with("params/") && std::any_of(folder_.manifest.shards.begin(), folder_.manifest.shards.end(),
+                                                                          [&, rest = name.substr(7)](const auto& s) { return s.path == rest; });
+            known_[below ? name.substr(7) : name] = {f["bytes"].get<std::uint64_t>(), f["sha256"].get<std::string>()};
         }
         std::set<std::string> shards;
         for (const auto& s : folder_.manifest.shards) shards.insert(s.path);
@@ -561,10 +563,10 @@ private:
         }
         const auto has = [&](const char* key, auto is) { return at->contains(key) && is((*at)[key]); };
         const auto object = [](const json& v) { return v.is_object(); };
-        if (!has("roles", object) || !(*at)["roles"].contains("user") || !(*at)["roles"].contains("assistant"))
-            add(severity::error, "template", "its conv_template names no roles of user and assistant", file, "run nibble gen-config again");
-        if (!has("seps", [](const json& v) { return v.is_array() && !v.empty(); }))
-            add(severity::error, "template", "its conv_template has no seps", file, "run nibble gen-config again");
+        const bool roles = has("roles", object) && (*at)["roles"].contains("user") && (*at)["roles"].contains("assistant");
+        const bool seps = has("seps", [](const json& v) { return v.is_array() && !v.empty(); });
+        if (!roles) add(severity::error, "template", "its conv_template names no roles of user and assistant", file, "run nibble gen-config again");
+        if (!seps) add(severity::error, "template", "its conv_template has no seps", file, "run nibble gen-config again");
         if (has("stop_token_ids", [](const json& v) { return v.is_array(); })) {
             for (const auto& id : (*at)["stop_token_ids"]) {
                 if (!id.is_number_integer() || id.get<std::int64_t>() < 0 || (vocab_ && id.get<std::int64_t>() >= *vocab_))
@@ -573,16 +575,26 @@ private:
                         "run nibble gen-config again, without --conv-template");
             }
         }
-        const auto chat_template = chat_template_of(tokenizer_config);
-        std::optional<std::string> wrong;
-        if (options_.judge && !chat_template.empty())
-            wrong = options_.judge(*at, chat_template, tokenizer_config);
-        else if (tokens_known)
-            wrong = template_mismatch(*at, chat_template, tokenizer_config, tokens);
-        const auto name = at->contains("name") && (*at)["name"].is_string() ? (*at)["name"].get<std::string>() : std::string("?");
-        if (wrong)
-            add(severity::error, "template", "its conv_template \"" + name + "\" is not that of the model: " + *wrong, file,
-                "run nibble gen-config again, without --conv-template");
+        const auto template_read = model::read_conversation_template(*at);
+        if (!template_read && roles && seps) add(severity::error, "template", template_read.error().rule, file, "run nibble gen-config again");
+        if (!template_read) return;
+        const auto what = "its conv_template \"" + (template_read->name.empty() ? "?" : template_read->name) + "\" ";
+        const auto remedy = "run nibble gen-config again, without --conv-template";
+        if (const auto compared = rendered_alike(*at, tokenizer_config)) {
+            using kind = chat::template_comparison::kind;
+            // A template that is named on purpose, as mlc_llm's own models have them, may differ in these.
+            const auto small = compared->how == kind::default_system ? "in what it says where no system message is given"
+                               : compared->how == kind::white_space  ? "in white space"
+                                                                     : "";
+            if (compared->how == kind::text)
+                add(severity::error, "template", what + "is not that of the model: " + compared->difference, file, remedy);
+            else if (compared->how != kind::same)
+                add(severity::warning, "template", what + "differs from the model's " + small + ": " + compared->difference, file,
+                    "if that is not wanted, run nibble gen-config again with --conv-template custom");
+            for (const auto& note : compared->notes) add(severity::note, "template", note, file);
+        } else if (const auto wrong = tokens_known ? template_mismatch(*at, chat_template_of(tokenizer_config), tokenizer_config, tokens) : std::nullopt) {
+            add(severity::error, "template", what + "is not that of the model: " + *wrong, file, remedy);
+        }
     }
 
     void look_at_library(const json& config) {

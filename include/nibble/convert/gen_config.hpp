@@ -5,6 +5,7 @@
 
 #include <array>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "nibble/codec/registry.hpp"
+#include "nibble/convert/conversation.hpp"
 #include "nibble/convert/tokenizer.hpp"
 #include "nibble/core/file.hpp"
 #include "nibble/core/python_json.hpp"
@@ -29,7 +31,7 @@ inline constexpr std::string_view chat_config_name = "mlc-chat-config.json";
 /// What gen_config can be told. A number that is not given leaves the model's own.
 struct gen_config_options {
     std::string quantization;
-    std::string conv_template;                                   ///< name of a registered template
+    std::string conv_template;                                   ///< a registered one; "custom": derived; empty: found
     std::optional<model::conversation_template> conversation{};  ///< one of your own, in place of a registered one
     std::string model_type;                                      ///< empty: what config.json says
     std::optional<std::int64_t> context_window_size{};
@@ -40,7 +42,8 @@ struct gen_config_options {
     std::optional<std::int64_t> tensor_parallel_shards{};
     std::optional<std::int64_t> pipeline_parallel_stages{};
     std::optional<bool> disaggregation{};
-    source::open_options source{};  ///< follow_links
+    source::open_options source{};               ///< follow_links
+    std::function<void(json&)> adjust_config{};  ///< changes what config.json says before anything is derived from it
 };
 
 /// A file of the checkpoint that goes to the output as it is.
@@ -64,23 +67,6 @@ struct chat_folder {
 inline constexpr std::array<std::string_view, 6> tokenizer_file_names{"tokenizer.model", "tokenizer.json",    "vocab.json",
                                                                       "merges.txt",      "added_tokens.json", "tokenizer_config.json"};
 
-/// The conversation template that the options ask for. Errors: missing (none), unsupported (no such template).
-[[nodiscard]] inline result<model::conversation_template> choose_template(const gen_config_options& options) {
-    if (options.conversation) return *options.conversation;
-    std::string names;
-    for (const auto& t : model::conversation_templates()) names += (names.empty() ? "" : ", ") + t.name;
-    if (options.conv_template.empty()) {
-        return fail(error{errc::missing, "no conversation template is named", {}, {}, {}, "name one with --conv-template: " + names});
-    }
-    if (const auto* found = model::find_conversation_template(options.conv_template)) return *found;
-    error e{errc::unsupported, "unknown conversation template \"" + options.conv_template.substr(0, 64) + "\"", {}, {}, {}, "known are " + names};
-    if (options.conv_template == "llama_default") {
-        e.rule = "mlc_llm lists the conversation template \"llama_default\" but does not have it, and fails";
-        e.remedy = "take llama-2, llama-3 or llama-3_1, whichever the model was trained with";
-    }
-    return fail(std::move(e));
-}
-
 namespace detail {
 
 /// A JSON object in the checkpoint's folder; null if the file is not there.
@@ -94,6 +80,14 @@ inline result<json> read_object(const std::filesystem::path& folder, std::string
     if (!parsed) return fail(std::move(parsed.error()).in_file(path.string()));
     if (!parsed->is_object()) return fail(error{errc::malformed, "a JSON object is needed", path.string(), {}, {}, {}});
     return parsed;
+}
+
+/// The config.json that a GGUF file's metadata make. Errors: those of open_gguf, and the first of its faults.
+inline result<json> gguf_config_of(const std::string& path, const source::open_options& options) {
+    auto opened = source::open_gguf(path, options);
+    if (!opened) return pass(opened);
+    if (!opened->problems.empty()) return fail(std::move(opened->problems.front()));
+    return std::move(opened->config);
 }
 
 /// A field of mlc-chat-config.json that must be an integer: 4096.0 counts as one, null does not.
@@ -207,9 +201,9 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
 
 }  // namespace detail
 
-/// What gen_config makes of a checkpoint: a folder, or its config.json. `output` is where it is to be written, whose files play a
-/// part in two cases (see add_tokenizer); empty: nowhere. Nothing is written.
-/// Errors: missing, malformed, unsupported, refused. What is wrong with the model's fields is in chat_folder::problems.
+/// What gen_config makes of a checkpoint: a folder, its config.json, or a .gguf file with the tokenizer beside it. `output` is where it is to be written, whose
+/// files play a part in two cases (see add_tokenizer); empty: nowhere. Nothing is written. Errors: missing, malformed, unsupported, refused. What is wrong with
+/// the model's fields is in chat_folder::problems.
 [[nodiscard]] inline result<chat_folder> make_chat_folder(const std::string& model, const std::string& output, const gen_config_options& options) {
     namespace fs = std::filesystem;
     std::error_code ec;
@@ -226,11 +220,23 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
         if (left_out == schemes_left_out.end()) return fail(unknown_scheme(options.quantization));
         out.notes.push_back("the weights must come from mlc_llm, nibble has no " + options.quantization + ": " + std::string(left_out->why));
     }
-    auto conversation = choose_template(options);
-    if (!conversation) return pass(conversation);
+    auto conversation = options.conversation.value_or(model::conversation_template{});
+    if (!options.conversation) {
+        auto chosen = choose_template(model, options.conv_template, options.model_type, options.source);
+        if (!chosen) return pass(chosen);
+        out.notes.insert(out.notes.end(), chosen->notes.begin(), chosen->notes.end());
+        conversation = std::move(chosen->conversation);
+    }
 
-    auto config = detail::read_object(folder, file.filename().string(), options.source);
+    const bool gguf = source::detail::is_gguf(model);
+    auto config = gguf ? detail::gguf_config_of(model, options.source) : detail::read_object(folder, file.filename().string(), options.source);
     if (!config) return pass(config);
+    if (gguf) {
+        std::string note = "config.json is derived from the metadata of the GGUF file";
+        if (!fs::exists(folder / "tokenizer.json", ec)) note += "; WebLLM needs a tokenizer.json too: put the original model's beside it, and run again";
+        out.notes.push_back(std::move(note));
+    }
+    if (options.adjust_config) options.adjust_config(*config);
     auto type = options.model_type.empty() ? model::stated_model_type(model::config(*config, file.string())) : options.model_type;
     const auto* row = model::find_chat_model(type);
     if (row == nullptr) {
@@ -259,7 +265,7 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
     for (const auto* name : {"temperature", "presence_penalty", "frequency_penalty", "repetition_penalty", "top_p"}) out.config[name] = nullptr;
     out.config["tokenizer_files"] = json::array();
     out.config["tokenizer_info"] = json::object();
-    out.config["conv_template"] = to_json(*conversation);
+    out.config["conv_template"] = to_json(conversation);
     for (const auto* name : {"pad_token_id", "bos_token_id", "eos_token_id"}) out.config[name] = nullptr;
     out.config["model_task"] = row->embedding_type.empty() ? "chat" : "embedding";
     out.config["embedding_metadata"] = nullptr;
@@ -269,7 +275,8 @@ inline result<void> add_tokenizer(chat_folder& out, const std::filesystem::path&
 
     // How to generate: generation_config.json speaks before config.json, whatever is still null has a default of mlc_llm's.
     for (const auto* name : {"generation_config.json", "config.json"}) {
-        const auto values = detail::read_object(folder, name, options.source);
+        const bool derived = gguf && name == std::string_view("config.json");
+        const auto values = derived ? config : detail::read_object(folder, name, options.source);
         if (!values) {
             out.problems.push_back(values.error());
             continue;

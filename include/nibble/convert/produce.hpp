@@ -208,18 +208,65 @@ void encode_dense_row(const std::byte* row, std::uint64_t columns, std::byte* co
 
 }  // namespace detail
 
-/// The bytes of one shard, from the first to the last.
+/// How a codec takes the rows of its source.
+enum class taking : std::uint8_t {
+    values,  ///< one plane of values, cast one by one
+    rows,    ///< row by row
+    whole,   ///< all rows at once, to be turned
+    scaled   ///< twice, the first time for the tensor's scale
+};
+template <class C>
+inline constexpr taking taking_of = [] {
+    if constexpr (tensor_scaled<C>) {
+        return taking::scaled;
+    } else if constexpr (C::layout::transposed) {
+        return taking::whole;
+    } else {
+        return C::planes.size() == 1 ? taking::values : taking::rows;
+    }
+}();
+
+/// Whether plans of one checkpoint put the same planes of the same parameters at the same places, so that one reading of the source
+/// serves them all (q4f16_1 and q4f32_1 do). Errors: refused.
+[[nodiscard]] inline result<void> can_be_made_together(const std::vector<const plan*>& plans) {
+    const auto& first = *plans[0];
+    for (const auto* p : plans) {
+        bool same = p->parameters.size() == first.parameters.size() && p->manifest.shards.size() == first.manifest.shards.size();
+        for (std::size_t i = 0; same && i < first.parameters.size(); ++i) {
+            const auto kind = [](const planned_parameter& q) { return visit_codec(q.codec, []<class C>() { return taking_of<C>; }); };
+            const auto k = kind(first.parameters[i]);
+            same = first.parameters[i].sources == p->parameters[i].sources && k == kind(p->parameters[i]) && (k == taking::values || k == taking::rows);
+        }
+        for (std::size_t s = 0; same && s < first.manifest.shards.size(); ++s) {
+            const auto& a = first.manifest.shards[s].records;
+            const auto& b = p->manifest.shards[s].records;
+            same = a.size() == b.size();
+            for (std::size_t i = 0; same && i < a.size(); ++i) same = a[i].name == b[i].name && a[i].offset == b[i].offset && a[i].n_bytes == b[i].n_bytes;
+        }
+        if (!same && p != &first)
+            return fail(errc::refused, std::string(first.quantization->name) + " and " + std::string(p->quantization->name) + " cannot be made in one reading");
+    }
+    return {};
+}
+
+/// The bytes of one shard, from the first to the last; or of the same shard of several plans that can be made together.
 class shard_stream {
 public:
-    shard_stream(const plan& p, std::size_t shard) : plan_(p), contents_(p.contents[shard]), records_(p.manifest.shards[shard].records) {}
+    shard_stream(const plan& p, std::size_t shard) : shard_stream(std::vector<const plan*>{&p}, shard) {}
+    shard_stream(const std::vector<const plan*>& plans, std::size_t shard)
+        : plan_(*plans[0]), contents_(plan_.contents[shard]), records_(plan_.manifest.shards[shard].records), made_(plans.size()) {
+        for (std::size_t i = 0; i < plans.size(); ++i) made_[i].of = plans[i];
+    }
 
     /// Fills as much of `out` as the shard still has bytes for; returns how much. 0: the shard is complete.
-    [[nodiscard]] result<std::size_t> fill(std::span<std::byte> out) {
+    [[nodiscard]] result<std::size_t> fill(std::span<std::byte> out) { return fill(std::vector<std::span<std::byte>>{out}); }
+    /// The same for one buffer a plan, all of one size.
+    [[nodiscard]] result<std::size_t> fill(const std::vector<std::span<std::byte>>& out) {
         std::size_t done = 0;
-        while (done < out.size()) {
-            if (ready_begin_ < ready_.size()) {
-                const std::size_t n = std::min(out.size() - done, ready_.size() - ready_begin_);
-                std::memcpy(out.data() + done, ready_.data() + ready_begin_, n);
+        while (done < out[0].size()) {
+            if (ready_begin_ < made_[0].ready.size()) {
+                const std::size_t n = std::min(out[0].size() - done, made_[0].ready.size() - ready_begin_);
+                for (std::size_t i = 0; i < made_.size(); ++i) std::memcpy(out[i].data() + done, made_[i].ready.data() + ready_begin_, n);
                 ready_begin_ += n;
                 done += n;
                 continue;
@@ -230,21 +277,48 @@ public:
         return done;
     }
 
-    /// Values that were not finite in the model's type, by source tensor. Each value is met once: with its parameter's first plane.
-    [[nodiscard]] const std::unordered_map<const source::tensor*, std::uint64_t>& nonfinite() const { return nonfinite_; }
+    /// Values that were not finite in the model's type of plan i, by source tensor. Each value is met once: with its parameter's first plane.
+    [[nodiscard]] const std::unordered_map<const source::tensor*, std::uint64_t>& nonfinite(std::size_t i = 0) const { return made_[i].nonfinite; }
 
 private:
     static constexpr std::size_t stretch = 1 << 16;
 
-    template <class C>
-    void count(const row_run& run, std::uint64_t n) {
-        const auto found = visit_float(run.type, [&]<class T>() { return count_nonfinite<typename C::model_type, T>(run.data, n); });
-        if (found != 0) nonfinite_[run.of] += found;
+    /// What is being made for one of the plans.
+    struct product {
+        const plan* of = nullptr;
+        std::vector<std::byte> ready;
+        std::vector<std::byte> kept;  ///< the plane after this one, made in the same pass
+        std::unordered_map<const source::tensor*, std::uint64_t> nonfinite;
+
+        template <class C>
+        void count(const row_run& run, std::uint64_t n) {
+            const auto found = visit_float(run.type, [&]<class T>() { return count_nonfinite<typename C::model_type, T>(run.data, n); });
+            if (found != 0) nonfinite[run.of] += found;
+        }
+        void append(const std::vector<std::byte>& bytes, encoding type) {
+            const std::size_t at = ready.size();
+            if (type == encoding::f32) {
+                ready.resize(at + bytes.size() / 2);
+                cpu::shard_bf16_row_fn()(reinterpret_cast<const float*>(bytes.data()), bytes.size() / 4, reinterpret_cast<bf16*>(ready.data() + at));
+            } else {
+                ready.insert(ready.end(), bytes.begin(), bytes.end());
+            }
+        }
+    };
+
+    /// Calls f<C>(product) for every product with its own codec of the open parameter, of those that are taken as `Taking`.
+    template <taking Taking, class F>
+    void for_each_product(F&& f) {
+        for (auto& m : made_) {
+            visit_codec(m.of->parameters[open_].codec, [&]<class C>() {
+                if constexpr (taking_of<C> == Taking) f.template operator()<C>(m);
+            });
+        }
     }
 
-    /// Puts the next bytes of the current record into ready_, or goes on to the next record.
+    /// Puts the next bytes of the current record into what is ready, or goes on to the next record.
     result<void> produce() {
-        ready_.clear();
+        for (auto& m : made_) m.ready.clear();
         ready_begin_ = 0;
         const std::size_t parameter = contents_[record_].parameter;
         const std::size_t plane = contents_[record_].plane;
@@ -252,7 +326,7 @@ private:
         if (!reader_ || parameter != open_) {
             reader_ = std::make_unique<row_reader>(plan_, p);
             open_ = parameter;
-            kept_.clear();
+            for (auto& m : made_) m.kept.clear();
             kept_plane_ = 0;
             scale_.reset();
         }
@@ -262,17 +336,21 @@ private:
     template <class C>
     result<void> advance(const planned_parameter& p, std::size_t plane) {
         result<void> made;
-        if (row_ == 0 && kept_plane_ == plane && !kept_.empty()) {
-            append(kept_, stored_planes<C>[plane].type);
+        if (row_ == 0 && kept_plane_ == plane && !made_[0].kept.empty()) {
+            for (auto& m : made_) {
+                visit_codec(m.of->parameters[open_].codec, [&]<class D>() {
+                    if (plane < stored_planes<D>.size()) m.append(m.kept, stored_planes<D>[plane].type);
+                });
+            }
             row_ = p.rows();
-        } else if constexpr (tensor_scaled<C>) {
+        } else if constexpr (taking_of<C> == taking::scaled) {
             made = scaled<C>(p, plane);
-        } else if constexpr (C::layout::transposed) {
+        } else if constexpr (taking_of<C> == taking::whole) {
             made = whole<C>(p, plane);
-        } else if constexpr (C::planes.size() == 1) {
-            made = some_values<C>(p);
+        } else if constexpr (taking_of<C> == taking::values) {
+            made = some_values(p, sizeof(typename C::model_type));
         } else {
-            made = some_rows<C>(p, plane);
+            made = some_rows(p, plane, row_bytes<C>(p.columns(), plane));
         }
         if (row_ == p.rows()) {
             ++record_;
@@ -281,14 +359,9 @@ private:
         return made;
     }
 
-    void append(const std::vector<std::byte>& bytes, encoding type) {
-        const std::size_t at = ready_.size();
-        if (type == encoding::f32) {
-            ready_.resize(at + bytes.size() / 2);
-            cpu::shard_bf16_row_fn()(reinterpret_cast<const float*>(bytes.data()), bytes.size() / 4, reinterpret_cast<bf16*>(ready_.data() + at));
-        } else {
-            ready_.insert(ready_.end(), bytes.begin(), bytes.end());
-        }
+    template <class C>
+    [[nodiscard]] static std::size_t row_bytes(std::uint64_t columns, std::size_t plane) {
+        return groups_of<C>(columns) * C::planes[plane].per_group * info(C::planes[plane].type).block_bytes;
     }
 
     /// Whether the record after this one is the next plane of the same parameter, whose bytes then are worth keeping.
@@ -296,16 +369,18 @@ private:
         return record_ + 1 < records_.size() && contents_[record_ + 1].parameter == contents_[record_].parameter && contents_[record_ + 1].plane == plane + 1;
     }
 
-    template <class C>
-    result<void> some_values(const planned_parameter& p) {
+    result<void> some_values(const planned_parameter& p, std::size_t value_bytes) {
         const std::uint64_t columns = p.columns();
-        const auto most = std::max<std::uint64_t>(1, stretch / (columns * sizeof(typename C::model_type)));
+        const auto most = std::max<std::uint64_t>(1, stretch / (columns * value_bytes));
         auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
         if (!run) return pass(run);
-        std::vector<std::byte> values(run->n_rows * columns * info(C::planes[0].type).block_bytes);
-        count<C>(*run, run->n_rows * columns);
-        visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, run->n_rows * columns, values.data(), nullptr, {}); });
-        append(values, C::planes[0].type);
+        const auto n = run->n_rows * columns;
+        for_each_product<taking::values>([&]<class C>(product& m) {
+            std::vector<std::byte> values(n * info(C::planes[0].type).block_bytes);
+            m.template count<C>(*run, n);
+            visit_float(run->type, [&]<class T>() { detail::encode_dense_row<C, T>(run->data, n, values.data(), nullptr, {}); });
+            m.append(values, C::planes[0].type);
+        });
         row_ += run->n_rows;
         return {};
     }
@@ -314,12 +389,13 @@ private:
     template <class C>
     result<void> scaled(const planned_parameter& p, std::size_t plane) {
         const std::uint64_t columns = p.columns();
+        auto& m = made_[0];
         std::vector<float> w;
         const auto next_rows = [&](std::uint64_t row, bool counted) -> result<std::uint64_t> {
             auto run = reader_->rows(row, std::min(std::max<std::uint64_t>(1, stretch / columns), p.rows() - row));
             if (!run) return pass(run);
             w.resize(run->n_rows * columns);
-            if (counted) count<C>(*run, w.size());
+            if (counted) m.template count<C>(*run, w.size());
             visit_float(run->type, [&]<class T>() {
                 for (std::size_t i = 0; i < w.size(); ++i) w[i] = to_f32(number_cast<typename C::model_type>(load<T>(run->data + i * sizeof(T))));
             });
@@ -338,7 +414,7 @@ private:
         if (plane == C::planes.size()) {
             std::vector<std::byte> bytes(sizeof(float));
             store(bytes.data(), *scale_);
-            append(bytes, C::tensor_plane.type);
+            m.append(bytes, C::tensor_plane.type);
             row_ = p.rows();
             return {};
         }
@@ -347,36 +423,37 @@ private:
         for (const float x : w) {
             const auto block = C::encode(&x, 1, *scale_);
             const auto& code = std::get<0>(block);
-            ready_.insert(ready_.end(), reinterpret_cast<const std::byte*>(code.data()), reinterpret_cast<const std::byte*>(code.data()) + sizeof(code));
+            m.ready.insert(m.ready.end(), reinterpret_cast<const std::byte*>(code.data()), reinterpret_cast<const std::byte*>(code.data()) + sizeof(code));
         }
         row_ += *n;
         return {};
     }
 
-    template <class C>
-    result<void> some_rows(const planned_parameter& p, std::size_t plane) {
+    result<void> some_rows(const planned_parameter& p, std::size_t plane, std::size_t bytes_a_row) {
         const std::uint64_t columns = p.columns();
-        std::array<std::size_t, C::planes.size()> row_bytes{};
-        for (std::size_t i = 0; i < row_bytes.size(); ++i) row_bytes[i] = groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes;
         const bool keep = next_plane_follows(plane);
-        const auto most = std::max<std::uint64_t>(1, stretch / row_bytes[plane]);
+        const auto most = std::max<std::uint64_t>(1, stretch / bytes_a_row);
         auto run = reader_->rows(row_, std::min(most, p.rows() - row_));
         if (!run) return pass(run);
-        if (keep && kept_.empty()) {
-            kept_.resize(p.rows() * row_bytes[plane + 1]);
-            kept_plane_ = plane + 1;
-        }
-        if (plane == 0) count<C>(*run, run->n_rows * columns);
-        std::vector<std::byte> values(run->n_rows * row_bytes[plane]);
-        visit_float(run->type, [&]<class T>() {
-            for (std::uint64_t i = 0; i < run->n_rows; ++i) {
-                std::byte* here = values.data() + i * row_bytes[plane];
-                std::byte* there = keep ? kept_.data() + (row_ + i) * row_bytes[plane + 1] : nullptr;
-                detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, plane == 0 ? here : nullptr, plane == 0 ? there : here,
-                                               plan_.options.encode);
+        for_each_product<taking::rows>([&]<class C>(product& m) {
+            const std::size_t here_bytes = row_bytes<C>(columns, plane);
+            const std::size_t there_bytes = keep ? row_bytes<C>(columns, plane + 1) : 0;
+            if (keep && m.kept.empty()) {
+                m.kept.resize(p.rows() * there_bytes);
+                kept_plane_ = plane + 1;
             }
+            if (plane == 0) m.template count<C>(*run, run->n_rows * columns);
+            std::vector<std::byte> values(run->n_rows * here_bytes);
+            visit_float(run->type, [&]<class T>() {
+                for (std::uint64_t i = 0; i < run->n_rows; ++i) {
+                    std::byte* here = values.data() + i * here_bytes;
+                    std::byte* there = keep ? m.kept.data() + (row_ + i) * there_bytes : nullptr;
+                    detail::encode_dense_row<C, T>(run->data + i * columns * sizeof(T), columns, plane == 0 ? here : nullptr, plane == 0 ? there : here,
+                                                   m.of->options.encode);
+                }
+            });
+            m.append(values, C::planes[plane].type);
         });
-        append(values, C::planes[plane].type);
         row_ += run->n_rows;
         return {};
     }
@@ -386,16 +463,16 @@ private:
     result<void> whole(const planned_parameter& p, std::size_t plane) {
         const std::uint64_t columns = p.columns();
         const std::uint64_t n_rows = p.rows();
+        auto& m = made_[0];
         std::array<std::vector<std::byte>, C::planes.size()> dense;
         const bool keep = next_plane_follows(plane);
         for (std::size_t i = 0; i < dense.size(); ++i) {
-            if (i == plane || (keep && i == plane + 1))
-                dense[i].resize(n_rows * groups_of<C>(columns) * C::planes[i].per_group * info(C::planes[i].type).block_bytes);
+            if (i == plane || (keep && i == plane + 1)) dense[i].resize(n_rows * row_bytes<C>(columns, i));
         }
         for (std::uint64_t row = 0; row < n_rows;) {
             auto run = reader_->rows(row, n_rows - row);
             if (!run) return pass(run);
-            if (plane == 0) count<C>(*run, run->n_rows * columns);
+            if (plane == 0) m.template count<C>(*run, run->n_rows * columns);
             visit_float(run->type, [&]<class T>() {
                 for (std::uint64_t i = 0; i < run->n_rows; ++i) {
                     const auto at = [&](std::size_t j) { return dense[j].empty() ? nullptr : dense[j].data() + (row + i) * (dense[j].size() / n_rows); };
@@ -404,9 +481,9 @@ private:
             });
             row += run->n_rows;
         }
-        append(turned<C>(dense[plane], plane, n_rows), C::planes[plane].type);
+        m.append(turned<C>(dense[plane], plane, n_rows), C::planes[plane].type);
         if (keep) {
-            kept_ = turned<C>(dense[plane + 1], plane + 1, n_rows);
+            m.kept = turned<C>(dense[plane + 1], plane + 1, n_rows);
             kept_plane_ = plane + 1;
         }
         row_ = n_rows;
@@ -429,16 +506,14 @@ private:
     const plan& plan_;
     const std::vector<planned_record>& contents_;
     const std::vector<shard::record>& records_;
+    std::vector<product> made_;
     std::size_t record_ = 0;
     std::uint64_t row_ = 0;  ///< next row of the current record
     std::size_t open_ = 0;   ///< parameter of reader_
     std::unique_ptr<row_reader> reader_;
-    std::vector<std::byte> ready_;
     std::size_t ready_begin_ = 0;
-    std::vector<std::byte> kept_;  ///< the plane after this one, made in the same pass
     std::size_t kept_plane_ = 0;
     std::optional<float> scale_;  ///< of a tensor-scaled codec, once known
-    std::unordered_map<const source::tensor*, std::uint64_t> nonfinite_;
 };
 
 }  // namespace nibble::convert

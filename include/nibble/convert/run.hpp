@@ -12,6 +12,7 @@
 
 #include "nibble/convert/produce.hpp"
 #include "nibble/core/md5.hpp"
+#include "nibble/core/sha256.hpp"
 #include "nibble/cpu/kernels.hpp"
 #include "nibble/shard/output.hpp"
 
@@ -58,6 +59,7 @@ struct run_options {
     std::optional<std::pair<std::size_t, std::size_t>> only_shards{};  ///< first and last, both included: no index is written
     std::function<void(const progress&)> on_progress{};                ///< called from worker threads, one at a time
     nonfinite_values_are nonfinite = nonfinite_values_are::kept;
+    bool sha256 = false;                           ///< sum up each shard for a manifest
     const std::atomic<bool>* cancelled = nullptr;  ///< asked now and then; once true, the run ends with errc::interrupted
 
     [[nodiscard]] bool is_cancelled() const { return cancelled != nullptr && cancelled->load(std::memory_order_relaxed); }
@@ -71,6 +73,37 @@ struct run_report {
     double seconds = 0;
     std::vector<nonfinite_values> nonfinite;  ///< in the order of the checkpoint
 };
+
+/// One of the conversions that are carried out together.
+struct run_part {
+    const plan* of = nullptr;
+    std::string folder;  ///< where its shards lie in the output: "" or "params/"
+};
+
+/// What has become of a part, in the work folder.
+struct made_part {
+    shard::manifest manifest;         ///< complete
+    std::vector<std::string> sha256;  ///< of each shard, where run_options::sha256 wanted them
+    std::vector<nonfinite_values> nonfinite;
+};
+struct made_shards {
+    std::vector<made_part> parts;
+    std::vector<std::string> files;  ///< names in the work folder
+    std::uint64_t bytes = 0;
+    std::size_t shards_kept = 0;
+};
+
+/// The index files of a complete folder, names and contents: under the name that WebLLM up to 0.2.79 reads too, if `legacy`.
+[[nodiscard]] inline std::vector<std::pair<std::string, std::string>> index_files(const shard::manifest& m, bool legacy) {
+    std::vector<std::pair<std::string, std::string>> files;
+    for (const bool b16 : {false, true}) {
+        if (b16 && !shard::has_f32(m)) continue;
+        const std::string end = b16 ? "-cache-b16.json" : "-cache.json";
+        files.emplace_back("tensor" + end, shard::to_json(m, b16));
+        if (legacy) files.emplace_back("ndarray" + end, files.back().second);
+    }
+    return files;
+}
 
 namespace detail {
 
@@ -93,8 +126,19 @@ inline std::string fingerprint(const plan& p, bool here) {
     return sum.hex();
 }
 
-/// md5 of a file, read in stretches; empty if it cannot be read or has another size.
-inline std::string md5_of_file(const std::filesystem::path& path, std::uint64_t n_bytes) {
+/// The same for parts that are made together.
+inline std::string fingerprint(const std::vector<run_part>& parts) {
+    if (parts.size() == 1 && parts[0].folder.empty()) return fingerprint(*parts[0].of, true);
+    md5 sum;
+    for (const auto& p : parts) {
+        const auto text = fingerprint(*p.of, true) + " " + p.folder + "\n";
+        sum.update(std::as_bytes(std::span(text)));
+    }
+    return sum.hex();
+}
+
+/// md5 of a file, read in stretches; empty if it cannot be read or has another size. `strong` takes the same bytes.
+inline std::string md5_of_file(const std::filesystem::path& path, std::uint64_t n_bytes, sha256* strong = nullptr) {
     auto f = file::open(path.string(), file_access::read);
     if (!f || (*f)->size() != n_bytes) return {};
     md5 sum;
@@ -103,6 +147,7 @@ inline std::string md5_of_file(const std::filesystem::path& path, std::uint64_t 
         const auto bytes = (*f)->bytes(at, std::min<std::uint64_t>(1 << 20, n_bytes - at), scratch);
         if (!bytes) return {};
         sum.update(*bytes);
+        if (strong != nullptr) strong->update(*bytes);
     }
     return sum.hex();
 }
@@ -155,29 +200,34 @@ inline result<void> check_sources(const plan& p) {
     return {};
 }
 
-/// One shard under work.
+/// One shard under work, in all the parts.
 struct lane {
+    struct product {
+        shard::output_file out;
+        md5 sum;
+        sha256 strong;
+        std::vector<std::byte> buffer;
+    };
     std::size_t shard;
     shard_stream stream;
-    shard::output_file out;
-    md5 sum;
-    std::vector<std::byte> buffer;
+    std::vector<product> products;
     std::size_t filled = 0;
 };
 
 /// The state that worker threads share.
 struct work {
-    const plan& of;
-    shard::manifest& manifest;
+    const std::vector<run_part>& parts;
+    std::vector<made_part>& made;
     shard::output_folder& folder;
     journal& log;
     const run_options& options;
-    std::vector<std::size_t> queue;  ///< shards to make, the largest first
+    std::vector<std::size_t> queue{};  ///< shards to make, the largest first
     std::atomic<std::size_t> next{0};
-    std::mutex mutex;
-    progress state;
-    std::optional<error> failed;
-    std::unordered_map<const source::tensor*, std::uint64_t> nonfinite;
+    std::mutex mutex{};
+    progress state{};
+    std::optional<error> failed{};
+    std::vector<std::unordered_map<const source::tensor*, std::uint64_t>> nonfinite =
+        std::vector<std::unordered_map<const source::tensor*, std::uint64_t>>(parts.size());
 
     [[nodiscard]] bool stopped() {
         if (options.is_cancelled()) stop(interrupted());
@@ -196,34 +246,49 @@ struct work {
     }
 
     result<void> begin(std::vector<std::unique_ptr<lane>>& lanes, std::size_t shard) {
-        const auto& s = manifest.shards[shard];
-        auto out = shard::output_file::create(folder.work(), s.path, s.n_bytes);
-        if (!out) return pass(out);
-        lanes.push_back(std::make_unique<lane>(lane{shard, shard_stream(of, shard), std::move(*out), {}, std::vector<std::byte>(lane_bytes), 0}));
+        std::vector<const plan*> plans;
+        std::vector<lane::product> products;
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            const auto& s = made[i].manifest.shards[shard];
+            auto out = shard::output_file::create(folder.work(), parts[i].folder + s.path, s.n_bytes);
+            if (!out) return pass(out);
+            plans.push_back(parts[i].of);
+            products.push_back({std::move(*out), {}, {}, std::vector<std::byte>(lane_bytes)});
+        }
+        lanes.push_back(std::make_unique<lane>(lane{shard, shard_stream(plans, shard), std::move(products)}));
         return {};
     }
 
     /// One stretch of every lane; lanes that are complete are finished and leave.
     result<void> step(std::vector<std::unique_ptr<lane>>& lanes) {
-        if (auto same = check_sources(of); !same) return same;
-        std::array<md5*, lanes_per_thread> sums{};
-        std::array<const std::byte*, lanes_per_thread> data{};
-        std::array<std::size_t, lanes_per_thread> sizes{};
-        for (std::size_t i = 0; i < lanes.size(); ++i) {
-            auto& l = *lanes[i];
+        if (auto same = check_sources(*parts[0].of); !same) return same;
+        for (auto& l : lanes) {
             if (options.is_cancelled()) return fail(interrupted());
-            auto n = l.stream.fill(l.buffer);
+            std::vector<std::span<std::byte>> out;
+            for (auto& p : l->products) out.emplace_back(p.buffer);
+            auto n = l->stream.fill(out);
             if (!n) return pass(n);
-            l.filled = *n;
-            sums[i] = &l.sum;
-            data[i] = l.buffer.data();
-            sizes[i] = *n;
+            l->filled = *n;
         }
-        cpu::md5_update_lanes(sums.data(), data.data(), sizes.data(), lanes.size());
+        for (std::size_t k = 0; k < parts.size(); ++k) {
+            std::array<md5*, lanes_per_thread> sums{};
+            std::array<const std::byte*, lanes_per_thread> data{};
+            std::array<std::size_t, lanes_per_thread> sizes{};
+            for (std::size_t i = 0; i < lanes.size(); ++i) {
+                sums[i] = &lanes[i]->products[k].sum;
+                data[i] = lanes[i]->products[k].buffer.data();
+                sizes[i] = lanes[i]->filled;
+            }
+            cpu::md5_update_lanes(sums.data(), data.data(), sizes.data(), lanes.size());
+        }
         std::uint64_t bytes = 0;
         for (auto& l : lanes) {
-            if (auto written = l->out.write(bytes_view(l->buffer.data(), l->filled)); !written) return written;
-            bytes += l->filled;
+            for (auto& p : l->products) {
+                const auto filled = bytes_view(p.buffer.data(), l->filled);
+                if (options.sha256) p.strong.update(filled);
+                if (auto written = p.out.write(filled); !written) return written;
+                bytes += l->filled;
+            }
         }
         std::size_t finished = 0;
         for (std::size_t i = lanes.size(); i-- > 0;) {
@@ -237,15 +302,23 @@ struct work {
     }
 
     result<void> finish(lane& l) {
-        auto& s = manifest.shards[l.shard];
-        if (auto done = l.out.finish(); !done) return done;
-        const auto md5 = l.sum.hex();
+        for (auto& p : l.products) {
+            if (auto done = p.out.finish(); !done) return done;
+        }
         const std::lock_guard hold(mutex);
-        s.md5 = md5;
-        for (const auto& [tensor, count] : l.stream.nonfinite()) nonfinite[tensor] += count;
+        std::string lines;
+        bool all_finite = true;
+        for (std::size_t i = 0; i < parts.size(); ++i) {
+            auto& s = made[i].manifest.shards[l.shard];
+            s.md5 = l.products[i].sum.hex();
+            if (options.sha256) made[i].sha256[l.shard] = l.products[i].strong.hex();
+            for (const auto& [tensor, count] : l.stream.nonfinite(i)) nonfinite[i][tensor] += count;
+            all_finite = all_finite && l.stream.nonfinite(i).empty();
+            lines += parts[i].folder + s.path + " " + s.md5 + "\n";
+        }
         // Such a shard is not noted, so that a resumed run meets its values again and reports them too.
-        if (!l.stream.nonfinite().empty()) return {};
-        return log.append(s.path + " " + md5 + "\n");
+        if (!all_finite) return {};
+        return log.append(lines);
     }
 
     void run() {
@@ -272,14 +345,10 @@ struct work {
 
 /// Index files of a complete folder, in the work folder.
 inline result<std::vector<std::string>> write_index(shard::output_folder& folder, const shard::manifest& m, bool legacy) {
-    std::vector<std::string> names{"tensor-cache.json"};
-    if (legacy) names.emplace_back("ndarray-cache.json");
-    if (shard::has_f32(m)) {
-        names.emplace_back("tensor-cache-b16.json");
-        if (legacy) names.emplace_back("ndarray-cache-b16.json");
-    }
-    for (const auto& name : names) {
-        if (auto w = folder.write_file(name, shard::to_json(m, name.find("-b16") != name.npos)); !w) return pass(w);
+    std::vector<std::string> names;
+    for (const auto& [name, text] : index_files(m, legacy)) {
+        if (auto w = folder.write_file(name, text); !w) return pass(w);
+        names.push_back(name);
     }
     return names;
 }
@@ -299,10 +368,8 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
                       "free some space, or give an output on another disk"});
 }
 
-/// Carries out a plan without problems. Errors: as output_folder::open; no_space; mismatch, when a source file changes meanwhile.
-/// After an error the finished shards stay in the work folder for `resume`.
-[[nodiscard]] inline result<run_report> run(const plan& p, const std::string& output, const run_options& options = {}) {
-    const auto start = std::chrono::steady_clock::now();
+/// Whether the output may be where it is. Errors: the plan's problems; refused, if it is the model's own folder.
+[[nodiscard]] inline result<void> check_output(const plan& p, const std::string& output) {
     if (!p.problems.empty()) return fail(p.problems.front());
     std::error_code ec;
     for (const auto& f : p.model.files) {
@@ -310,58 +377,77 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
             return fail(error{errc::refused, "the output is the model's own folder", output, {}, {}, "give another -o"});
         }
     }
+    return {};
+}
 
-    auto manifest = p.manifest;
-    std::pair<std::size_t, std::size_t> range{0, manifest.shards.empty() ? 0 : manifest.shards.size() - 1};
-    if (options.only_shards) range = *options.only_shards;
-    if (range.first > range.second || (range.second >= manifest.shards.size() && !manifest.shards.empty())) {
-        return fail(errc::refused, "there are no shards " + std::to_string(range.first) + "-" + std::to_string(range.second) + ": the plan has shards 0-" +
-                                       std::to_string(manifest.shards.size() - 1));
+/// Makes the shards of parts that can be made together, in the work folder of an output. Errors: no_space; mismatch, when a source
+/// file changes meanwhile; refused, for values that are not finite. After an error the finished shards stay there for `resume`.
+[[nodiscard]] inline result<made_shards> make_shards(const std::vector<run_part>& parts, shard::output_folder& folder, const std::string& output,
+                                                     const run_options& options) {
+    made_shards out;
+    for (const auto& p : parts) {
+        out.parts.push_back({p.of->manifest, std::vector<std::string>(p.of->manifest.shards.size()), {}});
+        if (auto made = folder.make_folder(p.folder); !made) return pass(made);
     }
+    const auto n_shards = parts[0].of->manifest.shards.size();
+    auto range = options.only_shards.value_or(std::pair<std::size_t, std::size_t>{0, n_shards - 1});
+    if (n_shards == 0) range = {1, 0};
 
-    const std::string share = options.only_shards ? std::to_string(range.first) + "-" + std::to_string(range.second) : "";
-    auto folder = shard::output_folder::open(output, options.overwrite, share);
-    if (!folder) return pass(folder);
-
-    const auto print = detail::fingerprint(p, true);
+    const auto print = detail::fingerprint(parts);
     std::unordered_map<std::string, std::string> kept;
+    std::vector<bool> there(n_shards);
     if (options.resume) {
-        for (const auto& done : detail::journal::read(folder->work() / detail::journal_name, print)) {
-            const std::string& name = done.first;  // clang 14 cannot capture a structured binding
-            const std::string& md5 = done.second;
-            const auto at = std::find_if(manifest.shards.begin(), manifest.shards.end(), [&](const auto& s) { return s.path == name; });
+        const auto done = detail::journal::read(folder.work() / detail::journal_name, print);
+        for (std::size_t i = 0; i < n_shards; ++i) {
             if (options.is_cancelled()) return fail(detail::interrupted());
-            if (at == manifest.shards.end() || detail::md5_of_file(folder->work() / name, at->n_bytes) != md5) continue;
-            at->md5 = md5;
-            kept.emplace(name, md5);
+            bool all = true;
+            for (std::size_t k = 0; k < parts.size() && all; ++k) {
+                auto& s = out.parts[k].manifest.shards[i];
+                const auto at = done.find(parts[k].folder + s.path);
+                sha256 strong;
+                all = at != done.end() && detail::md5_of_file(folder.work() / at->first, s.n_bytes, options.sha256 ? &strong : nullptr) == at->second;
+                if (all) s.md5 = at->second;
+                if (all && options.sha256) out.parts[k].sha256[i] = strong.hex();
+            }
+            there[i] = all;
+            for (std::size_t k = 0; k < parts.size(); ++k) {
+                auto& s = out.parts[k].manifest.shards[i];
+                if (all)
+                    kept.emplace(parts[k].folder + s.path, s.md5);
+                else
+                    s.md5.clear();
+            }
+            out.shards_kept += all ? 1 : 0;
         }
     }
     std::vector<std::string> keep;
     for (const auto& [name, md5] : kept) keep.push_back(name);
-    if (auto cleared = folder->clear_work(keep); !cleared) return pass(cleared);
+    if (auto cleared = folder.clear_work(keep); !cleared) return pass(cleared);
+    for (const auto& p : parts) {
+        if (auto made = folder.make_folder(p.folder); !made) return pass(made);
+    }
+    const auto bytes_of = [&](std::size_t i) { return parts.size() * parts[0].of->manifest.shards[i].n_bytes; };
     std::uint64_t to_write = 0;
-    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i)
-        to_write += manifest.shards[i].md5.empty() ? manifest.shards[i].n_bytes : 0;
+    for (std::size_t i = range.first; i <= range.second; ++i) to_write += there[i] ? 0 : bytes_of(i);
     if (auto room = check_space(to_write, output); !room) {
-        if (kept.empty()) folder->abandon();
+        if (kept.empty()) folder.abandon();
         return pass(room);
     }
     detail::journal log;
-    if (auto opened = log.open(folder->work(), print, kept); !opened) return pass(opened);
+    if (auto opened = log.open(folder.work(), print, kept); !opened) return pass(opened);
 
-    detail::work work{p, manifest, *folder, log, options, {}, {}, {}, {}, {}, {}};
-    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i) {
-        work.state.bytes_total += manifest.shards[i].n_bytes;
+    detail::work work{parts, out.parts, folder, log, options};
+    for (std::size_t i = range.first; i <= range.second; ++i) {
+        work.state.bytes_total += bytes_of(i);
         ++work.state.shards_total;
-        if (manifest.shards[i].md5.empty()) {
+        if (!there[i]) {
             work.queue.push_back(i);
         } else {
-            work.state.bytes_done += manifest.shards[i].n_bytes;
+            work.state.bytes_done += bytes_of(i);
             ++work.state.shards_done;
         }
     }
-    std::stable_sort(work.queue.begin(), work.queue.end(),
-                     [&](std::size_t a, std::size_t b) { return manifest.shards[a].n_bytes > manifest.shards[b].n_bytes; });
+    std::stable_sort(work.queue.begin(), work.queue.end(), [&](std::size_t a, std::size_t b) { return bytes_of(a) > bytes_of(b); });
     const unsigned wanted = options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
     const auto n_threads = static_cast<unsigned>(std::min<std::size_t>(wanted, std::max<std::size_t>(1, work.queue.size())));
     {
@@ -372,21 +458,51 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
     }
     if (work.failed) return fail(std::move(*work.failed));
     // What was read after the last look may have been another file's bytes.
-    if (auto same = detail::check_sources(p); !same) return pass(same);
+    if (auto same = detail::check_sources(*parts[0].of); !same) return pass(same);
+
+    for (std::size_t k = 0; k < parts.size(); ++k) {
+        auto& found = out.parts[k].nonfinite;
+        for (const auto& t : parts[0].of->model.tensors) {
+            if (const auto at = work.nonfinite[k].find(&t); at != work.nonfinite[k].end()) found.push_back({t.name, at->second});
+        }
+        if (!found.empty() && options.nonfinite == nonfinite_values_are::refused)
+            return fail(error{errc::refused, nonfinite_text(found), {}, {}, {}, "correct the checkpoint, or allow them with --nonfinite keep"});
+        for (std::size_t i = range.first; i <= range.second; ++i) out.files.push_back(parts[k].folder + out.parts[k].manifest.shards[i].path);
+    }
+    out.bytes = work.state.bytes_total;
+    return out;
+}
+
+/// Carries out a plan without problems. Errors: as output_folder::open and make_shards.
+[[nodiscard]] inline result<run_report> run(const plan& p, const std::string& output, const run_options& options = {}) {
+    const auto start = std::chrono::steady_clock::now();
+    if (auto good = check_output(p, output); !good) return pass(good);
+    std::string share;
+    if (options.only_shards) {
+        const auto [first, last] = *options.only_shards;
+        if (first > last || last >= p.manifest.shards.size()) {
+            return fail(errc::refused, "there are no shards " + std::to_string(first) + "-" + std::to_string(last) + ": the plan has shards 0-" +
+                                           std::to_string(p.manifest.shards.size() - 1));
+        }
+        share = std::to_string(first) + "-" + std::to_string(last);
+    }
+    auto folder = shard::output_folder::open(output, options.overwrite, share);
+    if (!folder) return pass(folder);
+    auto made = make_shards({{&p, ""}}, *folder, output, options);
+    if (!made) return pass(made);
 
     run_report report;
-    for (const auto& t : p.model.tensors) {
-        if (const auto at = work.nonfinite.find(&t); at != work.nonfinite.end()) report.nonfinite.push_back({t.name, at->second});
-    }
-    if (!report.nonfinite.empty() && options.nonfinite == nonfinite_values_are::refused) {
-        return fail(error{errc::refused, nonfinite_text(report.nonfinite), {}, {}, {}, "correct the checkpoint, or allow them with --nonfinite keep"});
-    }
     report.output = output;
-    report.shards_kept = kept.size();
+    report.nonfinite = std::move(made->parts[0].nonfinite);
+    report.shards_kept = made->shards_kept;
+    report.files = std::move(made->files);
+    report.bytes = made->bytes;
+    const auto& manifest = made->parts[0].manifest;
     std::vector<std::string> index;
     if (options.only_shards) {
         std::string part;
-        for (std::size_t i = range.first; i <= range.second; ++i) part += manifest.shards[i].path + " " + manifest.shards[i].md5 + "\n";
+        for (std::size_t i = options.only_shards->first; i <= options.only_shards->second; ++i)
+            part += manifest.shards[i].path + " " + manifest.shards[i].md5 + "\n";
         const std::string name = "nibble-part-" + share + ".txt";
         if (auto w = folder->write_file(name, detail::fingerprint(p, false) + "\n" + part); !w) return pass(w);
         index.push_back(name);
@@ -394,10 +510,6 @@ inline result<std::vector<std::string>> write_index(shard::output_folder& folder
         auto names = detail::write_index(*folder, manifest, options.legacy_index);
         if (!names) return pass(names);
         index = std::move(*names);
-    }
-    for (std::size_t i = range.first; i <= range.second && i < manifest.shards.size(); ++i) {
-        report.files.push_back(manifest.shards[i].path);
-        report.bytes += manifest.shards[i].n_bytes;
     }
     if (auto done = folder->publish(report.files, index); !done) return pass(done);
     report.files.insert(report.files.end(), index.begin(), index.end());

@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Whether the conversation template of an mlc-chat-config.json can be the one of its tokenizer: by the markers ("<|im_start|>") that both
-// speak of, without rendering a chat.
+// Whether the conversation template of an mlc-chat-config.json is the one of its tokenizer: by what both make of the same conversations,
+// or, where the checkpoint's chat_template cannot be rendered or is not there, by the markers ("<|im_start|>") that both speak of.
 
 #include <algorithm>
-#include <functional>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 
+#include "nibble/chat/detect.hpp"
 #include "nibble/core/json.hpp"
 
 namespace nibble::convert {
-
-/// Compares a conv_template with a checkpoint's chat_template (Jinja) by rendering; gives what differs, or nothing. Where there is none of
-/// these, markers are compared.
-using template_judge = std::function<std::optional<std::string>(const json& conv_template, const std::string& chat_template, const json& tokenizer_config)>;
 
 /// What looks like a token of its own in a text: "<|...|>" and "<...>" without blanks in them.
 [[nodiscard]] inline std::set<std::string> markers_in(std::string_view text) {
@@ -62,7 +58,17 @@ inline void collect_texts(const json& value, std::string& out) {
     return first;
 }
 
-/// What speaks against a conv_template being that of the checkpoint; nothing if nothing does. `tokens`: the texts of the tokenizer's added
+/// How a conv_template compares with the chat_template of a tokenizer_config.json on probe conversations; nothing where that cannot be said.
+[[nodiscard]] inline std::optional<chat::template_comparison> rendered_alike(const json& conv_template, const json& tokenizer_config) {
+    const auto t = model::read_conversation_template(conv_template);
+    const auto checkpoint = chat::checkpoint_template::from(tokenizer_config);
+    if (!t || !checkpoint) return std::nullopt;
+    auto compared = chat::compare_template(*checkpoint, *t);
+    if (!compared) return std::nullopt;
+    return std::move(*compared);
+}
+
+/// What speaks by its markers against a conv_template being that of the checkpoint; nothing if nothing does. `tokens`: the texts of the tokenizer's added
 /// tokens.
 [[nodiscard]] inline std::optional<std::string> template_mismatch(const json& conv_template, const std::string& chat_template, const json& tokenizer_config,
                                                                   const std::set<std::string>& tokens) {

@@ -4,6 +4,7 @@
 // mlc-chat-config.json holds for each name. A field that a row leaves out has the default of conversation_template, which is
 // that of mlc_llm's protocol class (mlc_llm/protocol/conversation_protocol.py). A new template is a row here.
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "nibble/core/json.hpp"
+#include "nibble/core/result.hpp"
 
 namespace nibble::model {
 
@@ -65,6 +67,64 @@ struct conversation_template {
             {"strip_reasoning_in_history", t.strip_reasoning_in_history},
             {"function_string", ""},
             {"use_function_calling", false}};
+}
+
+/// A "conv_template" as WebLLM reads it: separators that are absent are ": ", other fields have their defaults.
+/// Errors: malformed (which field, and what it must be).
+[[nodiscard]] inline result<conversation_template> read_conversation_template(const json& j) {
+    conversation_template t;
+    std::string problem;
+    const auto field = [&](const json& object, const char* key) -> const json* {
+        const auto at = object.is_object() ? object.find(key) : object.end();
+        return !object.is_object() || at == object.end() || at->is_null() ? nullptr : &*at;
+    };
+    const auto wrong = [&](const char* key, const char* wanted) { problem = "\"" + std::string(key) + "\" in conv_template must be " + wanted; };
+    const auto text = [&](const json& object, const char* key, std::string& to) {
+        const auto* v = field(object, key);
+        if (v != nullptr && !v->is_string()) wrong(key, "a string");
+        if (v != nullptr && v->is_string()) to = v->get<std::string>();
+        return v != nullptr;
+    };
+    const auto list = [&](const char* key, auto& to, auto is, const char* wanted) {
+        const auto* v = field(j, key);
+        if (v == nullptr) return;
+        if (!v->is_array() || !std::all_of(v->begin(), v->end(), is)) return wrong(key, wanted);
+        to = v->get<std::decay_t<decltype(to)>>();
+    };
+    const auto yes_or_no = [&](const char* key, bool& to) {
+        const auto* v = field(j, key);
+        if (v != nullptr && !v->is_boolean()) wrong(key, "true or false");
+        if (v != nullptr && v->is_boolean()) to = v->get<bool>();
+    };
+    const auto is_text = [](const json& v) { return v.is_string(); };
+    const auto is_id = [](const json& v) { return v.is_number_integer(); };
+    if (!j.is_object()) return fail(errc::malformed, "conv_template must be an object");
+    t.role_content_sep = t.role_empty_sep = ": ";
+    text(j, "name", t.name);
+    text(j, "system_template", t.system_template);
+    text(j, "system_message", t.system_message);
+    text(j, "role_content_sep", t.role_content_sep);
+    text(j, "role_empty_sep", t.role_empty_sep);
+    yes_or_no("add_role_after_system_message", t.add_role_after_system_message);
+    yes_or_no("strip_reasoning_in_history", t.strip_reasoning_in_history);
+    list("seps", t.seps, is_text, "a list of strings");
+    list("stop_str", t.stop_str, is_text, "a list of strings");
+    list("stop_token_ids", t.stop_token_ids, is_id, "a list of token ids");
+    conversation_template::token_ids prefix;
+    list("system_prefix_token_ids", prefix, is_id, "a list of token ids");
+    if (!prefix.empty()) t.system_prefix_token_ids = std::move(prefix);
+    const auto* roles = field(j, "roles");
+    if (roles == nullptr || !text(*roles, "user", t.roles.user) || !text(*roles, "assistant", t.roles.assistant))
+        wrong("roles", "an object that names user and assistant");
+    if (std::string tool; roles != nullptr && text(*roles, "tool", tool)) t.roles.tool = tool;
+    if (const auto* forms = field(j, "role_templates")) {
+        text(*forms, "user", t.role_templates.user);
+        text(*forms, "assistant", t.role_templates.assistant);
+        text(*forms, "tool", t.role_templates.tool);
+    }
+    if (t.seps.empty() || t.seps.size() > 2) wrong("seps", "a list of one or two");
+    if (!problem.empty()) return fail(errc::malformed, std::move(problem));
+    return t;
 }
 
 namespace detail {

@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-// Which prebuilt model library (.wasm of mlc-ai/binary-mlc-llm-libs) runs a model in which version of WebLLM. Taken from the folders
-// of that repository and from prebuiltAppConfig of @mlc-ai/web-llm 0.2.40 to 0.2.86; sizes are those of the models named, compared with
-// the libraries' own metadata where a library was at hand. A fine-tune of the same sizes and quantization uses the same library.
+// Which prebuilt model library (.wasm of mlc-ai/binary-mlc-llm-libs) runs a model in which version of WebLLM. Taken from
+// - prebuiltAppConfig of npm @mlc-ai/web-llm 0.2.43, 0.2.46, 0.2.51, 0.2.61, 0.2.66, 0.2.77, 0.2.79, 0.2.80 and 0.2.82 to 0.2.86: every
+//   library that one of them names has its row, but for those below;
+// - the folders v0_2_43, v0_2_48 and v0_2_80 of that repository as of 2026-01, which hold some more. The newer folders are known by the
+//   configurations alone;
+// - for the sizes, the models' own configurations (mlc_llm's model_preset.py has many), compared with the libraries' metadata where a
+//   library was at hand; for Qwen3.5, published model cards.
+// A fine-tune of the same sizes and quantization uses the same library, and so some named ones need no row: gemma-2-2b-jpn-it is
+// gemma-2-2b-it, the Base and Reasoning models of Ministral 3 are the Instruct one, TinyLlama v0.4 in 4 bits is v1.0. Left out: gemma-4-E2B-it
+// (nibble does not know the architecture), Snowflake's batch of 32 (the batch of 4 needs an eighth of the memory), RedPajama's second
+// build for 4096 tokens.
 
 #include <array>
 #include <charconv>
@@ -89,6 +97,8 @@ struct row {
     std::string_view rope_scaling;  ///< its type; empty: none
     int context;                    ///< of the library up to the line v0_2_80; later ones take what the configuration says
     std::array<int, library_lines.size()> have;
+    int prefill_chunk = 1024;
+    int batch = 0;  ///< embedding models: texts at a time; their libraries have one context in all lines
 };
 
 // clang-format off
@@ -113,6 +123,8 @@ inline constexpr row rows[] = {
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"TinyLlama-1.1B-Chat-v1.0", "llama", {2048, 22, 32, 4, 5632, 32000}, 10000, "", 2048,
      {q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"TinyLlama-1.1B-Chat-v0.4", "llama", {2048, 22, 32, 4, 5632, 32003}, 10000, "", 2048,
+     {q0f16 | q0f32, q0f16 | q0f32, q0f16 | q0f32, none, none, none}},
     {"SmolLM-135M-Instruct", "llama", {576, 30, 9, 3, 1536, 49152}, 10000, "", 2048,
      {none, q0f16 | q0f32 | q4f16_1 | q4f32_1, none, none, none, none}},
     {"SmolLM-360M-Instruct", "llama", {960, 32, 15, 5, 2560, 49152}, 10000, "", 2048,
@@ -127,6 +139,8 @@ inline constexpr row rows[] = {
      {none, q0f16 | q4f16_1 | q4f32_1, q0f16 | q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"Mistral-7B-Instruct-v0.3", "mistral", {4096, 32, 32, 8, 14336, 32768}, 1000000, "", 4096,
      {q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Ministral-3-3B-Instruct-2512-BF16", "ministral3", {3072, 26, 32, 8, 9216, 131072}, 1000000, "yarn", 4096,
+     {none, none, q4f16_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"Qwen2-0.5B-Instruct", "qwen2", {896, 24, 14, 2, 4864, 151936}, 1000000, "", 4096,
      {q0f16 | q0f32, q0f16 | q0f32 | q4f16_1 | q4f32_1, q0f16 | q0f32 | q4f16_1 | q4f32_1, q0f16 | q0f32 | q4f16_1 | q4f32_1, q0f16 | q0f32 | q4f16_1 | q4f32_1, q0f16 | q0f32 | q4f16_1 | q4f32_1}},
     {"Qwen2-1.5B-Instruct", "qwen2", {1536, 28, 12, 2, 8960, 151936}, 1000000, "", 4096,
@@ -141,8 +155,18 @@ inline constexpr row rows[] = {
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"Qwen3-4B", "qwen3", {2560, 36, 32, 8, 9728, 151936}, 1000000, "", 4096,
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Qwen3-4B-Instruct-2507", "qwen3", {2560, 36, 32, 8, 9728, 151936}, 5000000, "", 4096,
+     {none, none, q4f16_1 | q4f32_1, none, none, none}},
     {"Qwen3-8B", "qwen3", {4096, 36, 32, 8, 12288, 151936}, 1000000, "", 4096,
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Qwen3.5-0.8B", "qwen3_5", {1024, 24, 8, 2, 3584, 248320}, 10000000, "", 4096,
+     {none, none, none, q0f16 | q4f16_1 | q4f32_1, q0f16 | q4f16_1 | q4f32_1, q0f16 | q4f16_1 | q4f32_1}},
+    {"Qwen3.5-2B", "qwen3_5", {2048, 24, 8, 2, 6144, 248320}, 10000000, "", 4096,
+     {none, none, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Qwen3.5-4B", "qwen3_5", {2560, 32, 16, 4, 9216, 248320}, 10000000, "", 4096,
+     {none, none, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Qwen3.5-9B", "qwen3_5", {4096, 32, 16, 4, 12288, 248320}, 10000000, "", 4096,
+     {none, none, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"gemma-2b-it", "gemma", {2048, 18, 8, 1, 16384, 256000}, 10000, "", 4096,
      {q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"gemma-2-2b-it", "gemma2", {2304, 26, 8, 4, 9216, 256000}, 10000, "", 4096,
@@ -151,10 +175,16 @@ inline constexpr row rows[] = {
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"gemma3-1b-it", "gemma3_text", {1152, 26, 4, 1, 6912, 262144}, 1000000, "", 4096,
      {none, none, none, q4f16_1, q4f16_1, q4f16_1}},
+    {"gemma-3-1b-it", "gemma3_text", {1152, 26, 4, 1, 6912, 262144}, 1000000, "", 4096,
+     {none, none, q4f16_1, none, none, none}},
     {"Phi-3-mini-4k-instruct", "phi3", {3072, 32, 32, 32, 8192, 32064}, 10000, "", 4096,
      {q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"Phi-3.5-mini-instruct", "phi3", {3072, 32, 32, 32, 8192, 32064}, 10000, "longrope", 4096,
      {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"Phi-3.5-vision-instruct", "phi3_v", {3072, 32, 32, 32, 8192, 32064}, 10000, "longrope", 4096,
+     {none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, none}, 2048},
+    {"Phi-3.5-vision-instruct", "phi3_v", {3072, 32, 32, 32, 8192, 32064}, 10000, "longrope", 4096,
+     {none, none, none, none, none, q4f16_1 | q4f32_1}, 4096},
     {"Phi-4-mini-instruct", "phi3", {3072, 32, 24, 8, 8192, 200064}, 10000, "longrope", 4096,
      {none, q4f16_1 | q4f32_1, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"phi-1_5", "phi", {2048, 24, 32, 32, 8192, 51200}, 10000, "", 2048,
@@ -169,6 +199,14 @@ inline constexpr row rows[] = {
      {none, none, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
     {"OLMo-2-1124-7B-Instruct", "olmo2", {4096, 32, 32, 32, 11008, 100352}, 500000, "", 4096,
      {none, none, none, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1, q4f16_1 | q4f32_1}},
+    {"gpt2", "gpt2", {768, 12, 12, 12, 3072, 50257}, 10000, "", 1024,
+     {q0f16, q0f16, q0f16, none, none, none}},
+    {"gpt2-medium", "gpt2", {1024, 24, 16, 16, 4096, 50257}, 10000, "", 1024,
+     {q0f16, q0f16, q0f16, none, none, none}},
+    {"snowflake-arctic-embed-s", "bert", {384, 12, 12, 12, 1536, 30522}, 10000, "", 512,
+     {none, q0f32, q0f32, q0f32, q0f32, q0f32}, 512, 4},
+    {"snowflake-arctic-embed-m", "bert", {768, 12, 12, 12, 3072, 30522}, 10000, "", 512,
+     {none, q0f32, q0f32, q0f32, q0f32, q0f32}, 512, 4},
 };
 // clang-format on
 
@@ -258,6 +296,13 @@ struct library_choice {
     if (!line) return fail(error{errc::missing, "prebuilt libraries are known for WebLLM 0.2.43 and newer, not for " + version.text(), {}, {}, {}, {}});
     // The libraries of these have no vocabulary of their own: their metadata says "vocab_size" instead of a number.
     const bool any_vocabulary = q.model_type == "llama" || q.model_type == "mistral" || q.model_type == "gemma" || q.model_type == "gemma2";
+    // The same model by another name.
+    constexpr std::pair<std::string_view, std::string_view> aliases[] = {
+        {"gemma3", "gemma3_text"}, {"phi-msft", "phi"}, {"mistral3", "ministral3"}, {"qwen3_5_text", "qwen3_5"}};
+    std::string_view type = q.model_type;
+    for (const auto& [alias, known] : aliases) {
+        if (q.model_type == alias) type = known;
+    }
     const auto bit = [&] {
         for (const auto& [name, value] : libraries::quantizations) {
             if (name == quantization) return static_cast<int>(value);
@@ -267,9 +312,7 @@ struct library_choice {
     std::string nearest;
     int nearest_at = 100;
     for (const auto& r : libraries::rows) {
-        if (r.model_type != q.model_type && !(r.model_type == "gemma3_text" && q.model_type == "gemma3") &&
-            !(r.model_type == "phi" && q.model_type == "phi-msft"))
-            continue;
+        if (r.model_type != type) continue;
         std::string differs;
         int n = 0;
         const auto compare = [&](const char* what, bool same, const std::string& theirs, const std::string& ours) {
@@ -298,10 +341,12 @@ struct library_choice {
         if (n == 0 && (r.have[*line] & bit) != 0) {
             library_choice c;
             c.folder = library_lines[*line].folder;
-            const bool named_by_context = *line < 3;
+            const bool named_by_context = *line < 3 || r.batch != 0;
+            const auto size = [](int tokens) { return tokens % 1024 == 0 ? std::to_string(tokens / 1024) + "k" : std::to_string(tokens); };
             c.context = named_by_context ? r.context : 0;
-            c.file = std::string(r.name) + "-" + std::string(quantization) + (named_by_context ? (r.context == 2048 ? "-ctx2k" : "-ctx4k") : "") +
-                     "_cs1k-webgpu.wasm";
+            c.prefill_chunk = r.prefill_chunk;
+            c.file = std::string(r.name) + "-" + std::string(quantization) + (named_by_context ? "-ctx" + size(r.context) : "") + "_cs" +
+                     size(r.prefill_chunk) + (r.batch != 0 ? "_batch" + std::to_string(r.batch) : "") + "-webgpu.wasm";
             return c;
         }
         if (n == 0) {

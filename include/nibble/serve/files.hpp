@@ -55,18 +55,22 @@ namespace nibble::serve {
 }
 
 /// The names under which a file may lie that was asked for as `path`, the likelier first: as it is; without the Hub's OWNER/NAME/resolve/
-/// REVISION/ (which WebLLM puts before the name itself, so that any folder must understand it); and in resolve/main/, should the folder be
-/// laid out like the Hub.
+/// REVISION/ (which WebLLM puts before the name itself, so that any folder must understand it); without the resolve/REVISION/ alone, for
+/// folders of several models; in resolve/main/, should the folder be laid out like the Hub, and in params/, like older ones of MLC.
 [[nodiscard]] inline std::vector<std::string> names_of(const std::string& path) {
     std::vector<std::string> names{path};
     std::string rest = path;
+    std::string before_resolve;
     constexpr std::string_view word = "resolve/";
     // At most OWNER and NAME come before it.
     std::size_t at = 0;
     for (int before = 0; before < 3; ++before) {
         if (std::string_view(path).substr(at).starts_with(word)) {
             const auto end = path.find('/', at + word.size());
-            if (end != path.npos && end + 1 < path.size() && end != at + word.size()) rest = path.substr(end + 1);
+            if (end != path.npos && end + 1 < path.size() && end != at + word.size()) {
+                before_resolve = path.substr(0, at);
+                rest = path.substr(end + 1);
+            }
             break;
         }
         const auto slash = path.find('/', at);
@@ -74,7 +78,12 @@ namespace nibble::serve {
         at = slash + 1;
     }
     if (rest != path) names.push_back(rest);
+    if (!before_resolve.empty()) names.push_back(before_resolve + rest);
     names.push_back("resolve/main/" + rest);
+    if (rest.find('/') == rest.npos) {
+        names.push_back("params/" + rest);
+        if (!before_resolve.empty()) names.push_back(before_resolve + "params/" + rest);
+    }
     return names;
 }
 

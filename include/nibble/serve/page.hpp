@@ -15,6 +15,7 @@
 #include "nibble/core/json.hpp"
 #include "nibble/core/sha256.hpp"
 #include "nibble/serve/files.hpp"
+#include "nibble/serve/record.hpp"
 
 namespace nibble::serve {
 
@@ -36,10 +37,8 @@ public:
 
     [[nodiscard]] answer operator()(const request& r) {
         const auto origin = "http://" + host_of(r);
-        auto record = options_.record;
-        if (!record.is_object()) record = json::object();
         // The record that a package brought names a place that is not this one.
-        record["model"] = origin;
+        auto record = rebased(options_.record.is_object() ? options_.record : json::object(), origin);
         if (!record.contains("model_id")) record["model_id"] = home_.filename().string();
         const auto files = list();
         if (!record.contains("model_lib")) {
@@ -47,7 +46,7 @@ public:
                 if (f.name.ends_with(".wasm")) record["model_lib"] = origin + "/" + f.name;
             }
         }
-        if (!record.contains("model_lib")) record["model_lib"] = "URL OF THE MODEL LIBRARY (.wasm)";
+        record = pasteable_record(std::move(record));
         const auto accept = r.header("accept").value_or("");
         const bool as_json = accept.find("application/json") != accept.npos && accept.find("text/html") == accept.npos;
         answer a;
@@ -189,27 +188,10 @@ private:
             "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}pre{background:#282828}a{color:#8bf}}</style><h1>" +
             title + "</h1>\n";
         for (const auto& note : options_.notes) out += "<p>" + escaped(note) + "</p>\n";
-        auto shown = text_of(record);
-        for (std::size_t at = 0; (at = shown.find('\n', at)) != shown.npos; at += 5) shown.replace(at, 1, "\n    ");
-        const auto id = record["model_id"].is_string() ? text_of(record["model_id"]) : std::string("\"\"");
-        const auto snippet =
-            "import { CreateMLCEngine } from \"@mlc-ai/web-llm\";\n\nconst appConfig = {\n  model_list: [\n    " + shown +
-            "\n  ],\n};\nconst engine = await CreateMLCEngine(" + id +
-            ", { appConfig });\nconst reply = await engine.chat.completions.create({\n  messages: [{ role: \"user\", content: \"Hello\" }],\n});\n"
-            "console.log(reply.choices[0].message.content);\n";
-        out += "<h2>For WebLLM</h2>\n<pre>" + escaped(snippet) + "</pre>\n<h2>Files</h2>\n<table><tr><th>name<th>bytes<th>hash</tr>\n";
+        out += "<h2>For WebLLM</h2>\n<pre>" + escaped(snippet({record})) + "</pre>\n<details><summary>For WebLLM before 0.2.40</summary>\n<pre>" +
+               escaped(older_snippet(record)) + "</pre></details>\n<h2>Files</h2>\n<table><tr><th>name<th>bytes<th>hash</tr>\n";
         for (const auto& f : files) {
-            std::string link;
-            for (const char c : f.name) {
-                const bool plain =
-                    (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~/").find(c) != std::string_view::npos;
-                constexpr const char* hex = "0123456789ABCDEF";
-                if (plain)
-                    link += c;
-                else
-                    link += std::string("%") + hex[static_cast<unsigned char>(c) >> 4] + hex[static_cast<unsigned char>(c) & 15];
-            }
-            out += "<tr><td><a href=\"/" + link + "\">" + escaped(f.name) + "</a><td class=n>" + std::to_string(f.n_bytes) + "<td class=h>" +
+            out += "<tr><td><a href=\"/" + url_path(f.name) + "\">" + escaped(f.name) + "</a><td class=n>" + std::to_string(f.n_bytes) + "<td class=h>" +
                    (f.hash.empty() ? "-" : escaped(f.hash)) + "</tr>\n";
         }
         return out + "</table></html>\n";

@@ -77,6 +77,21 @@ struct url {
     return text + "resolve/main/";
 }
 
+/// A file's name as the path of a URL.
+[[nodiscard]] inline std::string url_path(std::string_view name) {
+    std::string out;
+    for (const char c : name) {
+        const bool plain =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~/").find(c) != std::string_view::npos;
+        constexpr const char* hex = "0123456789ABCDEF";
+        if (plain)
+            out += c;
+        else
+            out += std::string("%") + hex[static_cast<unsigned char>(c) >> 4] + hex[static_cast<unsigned char>(c) & 15];
+    }
+    return out;
+}
+
 struct query {
     std::string url = {};
     std::string method = "GET";                     ///< or HEAD

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -112,11 +113,14 @@ private:
 class output_folder {
 public:
     static constexpr std::array<std::string_view, 4> index_names{"tensor-cache.json", "ndarray-cache.json", "tensor-cache-b16.json", "ndarray-cache-b16.json"};
+    static constexpr std::string_view manifest_name = "nibble-manifest.json";  ///< of a package: describes shards, as an index does
 
     /// `part` names one of several shares of an output that are worked on at the same time, each in a work folder of its own.
+    /// `places`: where in the output an index and shards may lie, as "" or "params/".
     /// Errors: refused (the output holds a finished conversion and overwriting is not allowed), busy (another process works on
     /// it), io, no_space.
-    [[nodiscard]] static result<output_folder> open(const std::string& where, bool overwrite, const std::string& part = {}) {
+    [[nodiscard]] static result<output_folder> open(const std::string& where, bool overwrite, const std::string& part = {},
+                                                    std::vector<std::string> places = {""}) {
         namespace fs = std::filesystem;
         output_folder o;
         std::error_code ec;
@@ -125,16 +129,17 @@ public:
         if (!o.final_.has_filename()) o.final_ = o.final_.parent_path();
         const fs::path beside = fs::path(o.final_) += ".nibble-work";
         o.part_ = part;
+        o.places_ = std::move(places);
         if (fs::exists(o.final_, ec) && !fs::is_directory(o.final_, ec)) {
             return fail(error{errc::refused, "the output is a file, a folder is needed", where, {}, {}, "give another -o"});
         }
         // A run that was killed while it moved its index files out had been allowed to; another may finish it.
-        bool half_published = false;
-        for (const auto index : index_names) half_published = half_published || fs::exists(o.final_ / ".nibble-work" / index, ec);
-        for (const auto index : index_names) {
-            if (fs::exists(o.final_ / index, ec) && !overwrite && !half_published) {
+        for (const auto& name : o.all_index_names()) o.half_published_ = o.half_published_ || fs::exists(o.final_ / ".nibble-work" / name, ec);
+        for (const auto& name : o.all_index_names()) {
+            if (fs::exists(o.final_ / name, ec) && !overwrite && !o.half_published_) {
+                remove_if_done(o.final_ / ".nibble-work");
                 return fail(error{errc::refused,
-                                  "the output folder already holds a finished conversion (" + std::string(index) + ")",
+                                  "the output folder already holds a finished conversion (" + name + ")",
                                   where,
                                   {},
                                   {},
@@ -175,15 +180,22 @@ public:
 
     [[nodiscard]] const std::filesystem::path& work() const { return work_; }
     [[nodiscard]] const std::filesystem::path& final_path() const { return final_; }
+    /// Whether an earlier run, which had been allowed to, was killed while it moved its files out.
+    [[nodiscard]] bool half_published() const { return half_published_; }
 
-    /// Removes what an earlier run left in the work folder, except the files named.
+    /// Removes what an earlier run left in the work folder, except the files named, as "x" or "folder/x".
     [[nodiscard]] result<void> clear_work(const std::vector<std::string>& keep = {}) {
         std::error_code ec;
-        for (const auto& entry : std::filesystem::directory_iterator(work_, ec)) {
-            const auto name = entry.path().filename().string();
-            if (std::find(keep.begin(), keep.end(), name) == keep.end()) std::filesystem::remove_all(entry.path(), ec);
-        }
+        clear(work_, "", {keep.begin(), keep.end()}, ec);
         if (ec) return fail(error{errc::io, "cannot clear the work folder: " + ec.message(), work_.string(), {}, {}, {}});
+        return {};
+    }
+
+    /// Makes a folder in the work folder, as "params/".
+    [[nodiscard]] result<void> make_folder(const std::string& name) {
+        std::error_code ec;
+        std::filesystem::create_directories(work_ / name, ec);
+        if (ec) return fail(detail::advised(system_error("create folder", (work_ / name).string(), ec.value())));
         return {};
     }
 
@@ -207,14 +219,16 @@ public:
     }
 
     /// Moves the finished files out, the index files last. Where the output folder does not exist yet this is one rename; else
-    /// old index files go first, so that at no time an index stands beside shards that it does not describe.
-    [[nodiscard]] result<void> publish(const std::vector<std::string>& files, const std::vector<std::string>& index_files) {
+    /// old index files go first, so that at no time an index stands beside shards that it does not describe. `stale`: files of the
+    /// output folder that go with what is replaced.
+    [[nodiscard]] result<void> publish(const std::vector<std::string>& files, const std::vector<std::string>& index_files,
+                                       const std::vector<std::string>& stale = {}) {
         namespace fs = std::filesystem;
         std::error_code ec;
         std::vector<std::string> all = files;
         all.insert(all.end(), index_files.begin(), index_files.end());
         if (auto cleared = clear_work(all); !cleared) return cleared;
-        if (auto synced = detail::sync_folder(work_); !synced) return synced;
+        if (auto synced = sync_places(work_); !synced) return synced;
         if (!fs::exists(final_, ec)) {
             if (auto renamed = detail::rename_file(work_, final_); !renamed) return renamed;
             return detail::sync_folder(final_.parent_path());
@@ -222,6 +236,12 @@ public:
         if (part_.empty()) {
             if (auto removed = remove_index(); !removed) return removed;
             remove_shards();
+            for (const auto& name : stale) fs::remove(final_ / name, ec);
+        }
+        for (const auto* list : {&files, &index_files}) {
+            for (const auto& name : *list) {
+                if (name.find('/') != name.npos) fs::create_directories((final_ / name).parent_path(), ec);
+            }
         }
         for (const auto& name : files) {
             if (auto moved = detail::rename_file(work_ / name, final_ / name); !moved) return moved;
@@ -231,20 +251,21 @@ public:
 
     /// Moves index files out to shards that are in the output folder already, and removes the work folder.
     [[nodiscard]] result<void> publish_beside(const std::vector<std::string>& index_files) {
-        if (auto synced = detail::sync_folder(final_); !synced) return synced;
+        if (auto synced = sync_places(final_); !synced) return synced;
         for (const auto& name : index_files) {
             if (auto moved = detail::rename_file(work_ / name, final_ / name); !moved) return moved;
         }
-        if (auto synced = detail::sync_folder(final_); !synced) return synced;
+        if (auto synced = sync_places(final_); !synced) return synced;
         abandon();
         return {};
     }
 
-    /// Removes an index from the output folder, so that shards may be changed.
+    /// Removes an index, and a manifest, from the output folder, so that shards may be changed.
     [[nodiscard]] result<void> remove_index() {
         std::error_code ec;
-        for (const auto index : index_names) std::filesystem::remove(final_ / index, ec);
-        return detail::sync_folder(final_);
+        for (const auto& name : all_index_names()) std::filesystem::remove(final_ / name, ec);
+        for (const auto& place : places_) std::filesystem::remove(final_ / (place + std::string(manifest_name)), ec);
+        return sync_places(final_);
     }
 
     /// Removes shards and the notes of shares from the output folder, but those named.
@@ -252,10 +273,12 @@ public:
         namespace fs = std::filesystem;
         std::error_code ec;
         std::vector<fs::path> stale;
-        for (const auto& entry : fs::directory_iterator(final_, ec)) {
-            const auto name = entry.path().filename().string();
-            const bool shard = (name.starts_with("params_shard_") && name.ends_with(".bin")) || name.starts_with("nibble-part-");
-            if (shard && std::find(keep.begin(), keep.end(), name) == keep.end()) stale.push_back(entry.path());
+        for (const auto& place : places_) {
+            for (const auto& entry : fs::directory_iterator(final_ / place, ec)) {
+                const auto name = entry.path().filename().string();
+                const bool shard = (name.starts_with("params_shard_") && name.ends_with(".bin")) || name.starts_with("nibble-part-");
+                if (shard && std::find(keep.begin(), keep.end(), place + name) == keep.end()) stale.push_back(entry.path());
+            }
         }
         for (const auto& path : stale) fs::remove(path, ec);
     }
@@ -267,6 +290,45 @@ public:
     }
 
 private:
+    /// A work folder out of which everything was moved belongs to a run that was killed as its last deed.
+    static void remove_if_done(const std::filesystem::path& work) {
+        std::error_code ec;
+        const detail::descriptor fd(::open(work.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (fd.get() < 0 || ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) return;
+        for (std::filesystem::recursive_directory_iterator at(work, ec), end; !ec && at != end; at.increment(ec)) {
+            if (!at->is_directory(ec)) return;
+        }
+        if (!ec) std::filesystem::remove_all(work, ec);
+    }
+
+    [[nodiscard]] std::vector<std::string> all_index_names() const {
+        std::vector<std::string> names;
+        for (const auto& place : places_) {
+            for (const auto index : index_names) names.push_back(place + std::string(index));
+        }
+        return names;
+    }
+
+    result<void> sync_places(const std::filesystem::path& home) const {
+        std::error_code ec;
+        for (const auto& place : places_) {
+            if (place.empty() || !std::filesystem::is_directory(home / place, ec)) continue;
+            if (auto synced = detail::sync_folder(home / place); !synced) return synced;
+        }
+        return detail::sync_folder(home);
+    }
+
+    static void clear(const std::filesystem::path& folder, const std::string& prefix, const std::set<std::string>& keep, std::error_code& ec) {
+        for (const auto& entry : std::filesystem::directory_iterator(folder, ec)) {
+            const auto name = prefix + entry.path().filename().string();
+            const auto below = keep.lower_bound(name + "/");
+            if (below != keep.end() && below->starts_with(name + "/"))
+                clear(entry.path(), name + "/", keep, ec);
+            else if (!keep.contains(name))
+                std::filesystem::remove_all(entry.path(), ec);
+        }
+    }
+
     result<void> check_writable() const {
         namespace fs = std::filesystem;
         std::error_code ec;
@@ -283,6 +345,8 @@ private:
     std::filesystem::path final_;
     std::filesystem::path work_;
     std::string part_;
+    std::vector<std::string> places_;
+    bool half_published_ = false;
     detail::descriptor lock_;
 };
 

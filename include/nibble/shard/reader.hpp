@@ -429,6 +429,11 @@ inline result<folder> open_folder(const std::string& where, const reader_options
     } else if (!fs::is_directory(home, ec)) {
         return fail(error{errc::missing, "no such file or folder", where, {}, {}, "give the folder with tensor-cache.json in it"});
     }
+    // A package may keep its shards and their index one or two folders below.
+    for (const auto* below : {"params", "resolve/main"}) {
+        const auto has_index = [&](const fs::path& folder) { return fs::exists(folder / index_name, ec) || fs::exists(folder / legacy_index_name, ec); };
+        if (chosen.empty() && !has_index(home) && has_index(home / below)) home /= below;
+    }
     f.path = home.string();
     if (f.path.size() > 1 && f.path.ends_with('/')) f.path.pop_back();
     const bool work_beside = fs::is_directory(f.path + ".nibble-work", ec);
