@@ -80,6 +80,11 @@ COVERED_ELSEWHERE = [
     ("cpu/gemm*.hpp", "cpu/products_test.cpp", "one loop over codecs, arithmetics and architectures tests all products"),
     ("cpu/encode_*.hpp", "cpu/encode_test.cpp", "one verb's ways on different machines, all compared with the scalar law"),
     ("cpu/thresholds.hpp", "cpu/encode_test.cpp", "a step of one encoder, seen in its bytes"),
+    ("gpu/tree.hpp", "gpu/ir_test.cpp", "what the typed description builds, seen in the texts"),
+    ("gpu/print.hpp", "gpu/ir_test.cpp", "what both printers share, seen in the texts of both"),
+    ("gpu/wgsl.hpp", "gpu/ir_test.cpp", "a printer is tested with the other one"),
+    ("gpu/glsl.hpp", "gpu/ir_test.cpp", "a printer is tested with the other one"),
+    ("gpu/*.hpp", "gpu/kernels_test.cpp", "kernels and what they share are tested by loops over their list, on devices by gpu/trials_test.py"),
 ]
 
 SOURCE_SUFFIXES = (".hpp", ".cpp", ".py", ".sh", ".cmake", ".txt", ".in", ".md")

@@ -93,6 +93,8 @@ inline constexpr std::array spec_fields{
     spec_field{"soft_cap", &kernel_spec::soft_cap, "Bound of attention scores; 0: none"},
     spec_field{"sinks", &kernel_spec::sinks, "Each query head has a learned score without a value"},
     spec_field{"split", &kernel_spec::split, "Attention leaves parts of its sums, to be merged"},
+    spec_field{"best", &kernel_spec::best, "Numbers that top_k finds"},
+    spec_field{"merge", &kernel_spec::merge, "argmax and top_k read what an earlier pass has left"},
     spec_field{"lanes_k", &tuning::lanes_k, "Invocations that share a row"},
     spec_field{"lanes_n", &tuning::lanes_n, "Groups of lanes in a workgroup"},
     spec_field{"rows_per_lane", &tuning::rows_per_lane, "Rows that an invocation computes at once"},
@@ -102,6 +104,8 @@ inline constexpr std::array spec_fields{
     spec_field{"m_per_thread", &tuning::m_per_thread, "Rows of a tile that an invocation computes"},
     spec_field{"n_per_thread", &tuning::n_per_thread, "Columns of a tile that an invocation computes"},
     spec_field{"k_per_tile", &tuning::k_per_tile, "Values along K of a tile"},
+    spec_field{"slice", &tuning::slice, "Numbers that a workgroup of argmax or top_k looks at"},
+    spec_field{"loads", &tuning::loads, "Loads of an invocation of stream_read"},
     spec_field{"workgroup", &tuning::workgroup, "Invocations of a workgroup in all other kernels"},
 };
 
