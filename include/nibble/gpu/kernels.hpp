@@ -17,12 +17,14 @@
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gate_up.hpp"
 #include "nibble/gpu/gemm.hpp"
+#include "nibble/gpu/gemm_int8.hpp"
 #include "nibble/gpu/gemv.hpp"
-#include "nibble/gpu/int8.hpp"
+#include "nibble/gpu/gemv_int8.hpp"
+#include "nibble/gpu/quantize_activations.hpp"
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gemv, gate_up, gemm, quantize_activations, gemv_int8>;
+using kernels = type_list<dequantize, gemv, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
