@@ -38,9 +38,21 @@ public:
     /// Rows of X and of W, those of the tile that lie beyond the end replaced by the last one: what is computed of them is not stored.
     [[nodiscard]] expr<u32> row_of_x(const expr<u32>& i) const { return min(first_m_ + i, m_ - 1u); }
     [[nodiscard]] expr<u32> row_of_w(const expr<u32>& i) const { return min(first_n_ + i, columns_.count - 1u); }
-    /// Rows of the tile that are this invocation's.
-    [[nodiscard]] expr<u32> own_row(u32 i) const { return own_m_ + i * t_.threads_m; }
-    [[nodiscard]] expr<u32> own_column(u32 j) const { return own_n_ + j * t_.threads_n; }
+    /// Where tiles in workgroup memory have row `row` of vector v: rows lie side by side, and one place is left free after them, so that neither
+    /// stores nor loads of neighbours meet in one bank.
+    [[nodiscard]] expr<u32> x_at(const expr<u32>& v, const expr<u32>& row) const { return v * (rows() + 1) + row; }
+    [[nodiscard]] expr<u32> w_at(const expr<u32>& v, const expr<u32>& row) const { return v * (width() + 1) + row; }
+    [[nodiscard]] u32 x_size(u32 vectors) const { return vectors * (rows() + 1); }
+    [[nodiscard]] u32 w_size(u32 vectors) const { return vectors * (width() + 1); }
+    /// Vector v of this invocation's rows, and of its columns, under a name.
+    template <shader_value T>
+    [[nodiscard]] std::vector<expr<T>> own_rows(std::string_view name, const elements<T, place>& tile, const expr<u32>& v) const {
+        return own(tile, name, s_->let("x_at", x_at(v, own_m_)), t_.threads_m, t_.m_per_thread);
+    }
+    template <shader_value T>
+    [[nodiscard]] std::vector<expr<T>> own_columns(std::string_view name, const elements<T, place>& tile, const expr<u32>& v) const {
+        return own(tile, name, s_->let("w_at", w_at(v, own_n_)), t_.threads_n, t_.n_per_thread);
+    }
 
     /// Deals `rows` x `per_row` things out to the invocations: f(row, i). What lies side by side in memory is taken side by side.
     template <class F>
@@ -49,17 +61,18 @@ public:
             if (per_row == 1)
                 f(item, expr<u32>(0u));
             else if (along_rows)
-                f(s_->let("tile_row", item % rows), s_->let("part", item / rows));
+                f(s_->let("tile_row", item % rows), s_->let("piece", item / rows));
             else
-                f(s_->let("tile_row", item / per_row), s_->let("part", item % per_row));
+                f(s_->let("tile_row", item / per_row), s_->let("piece", item % per_row));
         });
     }
 
-    /// Sums by [row][quad], zero.
-    [[nodiscard]] std::vector<std::vector<place<f32x4>>> sums() const {
-        std::vector<std::vector<place<f32x4>>> all(t_.m_per_thread);
+    /// Sums of type T, f32 or i32, by [row][quad]: zero.
+    template <class T>
+    [[nodiscard]] std::vector<std::vector<place<vec<T, 4>>>> sums(std::string_view name) const {
+        std::vector<std::vector<place<vec<T, 4>>>> all(t_.m_per_thread);
         for (auto& row : all) {
-            for (u32 q = 0; q < quads(); ++q) row.push_back(s_->var<f32x4>("sum", expr<f32x4>(0.0F)));
+            for (u32 q = 0; q < quads(); ++q) row.push_back(s_->var<vec<T, 4>>(name, expr<vec<T, 4>>(T{0})));
         }
         return all;
     }
@@ -89,6 +102,13 @@ private:
     expr<u32> m_;
     row_range columns_;
     expr<u32> first_m_{0u}, first_n_{0u}, own_m_{0u}, own_n_{0u};
+
+    template <shader_value T>
+    std::vector<expr<T>> own(const elements<T, place>& tile, std::string_view name, const expr<u32>& at, u32 apart, u32 count) const {
+        std::vector<expr<T>> all;
+        for (u32 i = 0; i < count; ++i) all.push_back(s_->let(name, tile[at + i * apart]));
+        return all;
+    }
 };
 
 }  // namespace detail
@@ -146,12 +166,9 @@ struct gemm {
         constexpr u32 chunks = reader::chunks;
         const u32 units = units_of_tile<C>(t.k_per_tile);
         const u32 vectors = units * chunks;
-        // Rows lie side by side, with one place left free, so that neither stores nor loads of neighbours meet in one bank.
-        const u32 x_stride = tile.rows() + 1;
-        const u32 w_stride = tile.width() + 1;
-        auto x_tile = s.shared<vector>("x_tile", vectors * x_stride);
-        auto w_tile = s.shared<vector>("w_tile", vectors * w_stride);
-        const auto sums = tile.sums();
+        auto x_tile = s.shared<vector>("x_tile", tile.x_size(vectors));
+        auto w_tile = s.shared<vector>("w_tile", tile.w_size(vectors));
+        const auto sums = tile.sums<f32>("sum");
         const auto steps = weights.steps();
         const auto all_units = steps * reader::units;
         const bool parts_of_step = reader::units % units == 0;
@@ -161,17 +178,25 @@ struct gemm {
             // What lies beyond the end of a row is read in its place from before it, and not added.
             tile.share(tile.rows(), vectors, false, [&](const expr<u32>& row, const expr<u32>& v) {
                 const auto at = first * reader::unit + v * reader::chunk;
-                x_tile[v * x_stride + row] = x.at(s.let("x_row", tile.row_of_x(row)), s.let("at", guarded ? min(at, k - reader::chunk) : at));
+                x_tile[tile.x_at(v, row)] = x.at(s.let("x_row", tile.row_of_x(row)), s.let("at", guarded ? min(at, k - reader::chunk) : at));
             });
             tile.share(tile.width(), units, C::layout::transposed, [&](const expr<u32>& row, const expr<u32>& u) {
                 const auto unit = s.let("unit", whole_tiles ? first + u : min(first + u, all_units - 1u));
                 const auto values = weights.unit_values(s.let("w_row", tile.row_of_w(row)), unit / reader::units, unit % reader::units);
-                for (u32 c = 0; c < chunks; ++c) w_tile[(u * chunks + c) * w_stride + row] = values[c];
+                for (u32 c = 0; c < chunks; ++c) w_tile[tile.w_at(u * chunks + c, row)] = values[c];
             });
             s.barrier();
             const auto end = whole_tiles ? expr<u32>(vectors) : min((all_units - first) * chunks, expr<u32>(vectors));
             s.for_("v", 0u, end, 1u, [&](const expr<u32>& v) {
-                add_products(s, tile, t, x_tile, s.let("x_at", v * x_stride + tile.own_row(0)), w_tile, s.let("w_at", v * w_stride + tile.own_column(0)), sums);
+                // One multiply-add for each value, row and column.
+                const auto xs = tile.own_rows("x", x_tile, v);
+                const auto ws = tile.own_columns("w", w_tile, v);
+                for (u32 q = 0; q < tile.quads(); ++q) {
+                    for (unsigned c = 0; c < reader::chunk; ++c) {
+                        const auto four = s.let("four", vec4(ws[q * 4].at(c), ws[q * 4 + 1].at(c), ws[q * 4 + 2].at(c), ws[q * 4 + 3].at(c)));
+                        for (u32 i = 0; i < t.m_per_thread; ++i) sums[i][q] += xs[i].at(c) * four;
+                    }
+                }
             });
             s.barrier();
         });
@@ -193,22 +218,6 @@ private:
         u32 units = std::max(1u, k_per_tile / reader::unit);
         while (reader::units % units != 0) --units;
         return units;
-    }
-
-    /// Adds the products of a vector along K: one multiply-add for each of its values, row and column.
-    template <class Tile>
-    static void add_products(shader& s, const detail::output_tile& tile, const tuning& t, const Tile& x_tile, const expr<u32>& x_at, const Tile& w_tile,
-                             const expr<u32>& w_at, const std::vector<std::vector<place<f32x4>>>& sums) {
-        using vector = typename std::remove_cvref_t<decltype(x_tile[0u])>::value_type;
-        std::vector<expr<vector>> x, w;
-        for (u32 i = 0; i < t.m_per_thread; ++i) x.push_back(s.let("x", x_tile[x_at + i * t.threads_m]));
-        for (u32 j = 0; j < t.n_per_thread; ++j) w.push_back(s.let("w", w_tile[w_at + j * t.threads_n]));
-        for (u32 q = 0; q < tile.quads(); ++q) {
-            for (unsigned c = 0; c < width_of<vector>; ++c) {
-                const auto four = s.let("four", vec4(w[q * 4].at(c), w[q * 4 + 1].at(c), w[q * 4 + 2].at(c), w[q * 4 + 3].at(c)));
-                for (u32 i = 0; i < t.m_per_thread; ++i) sums[i][q] += x[i].at(c) * four;
-            }
-        }
     }
 };
 

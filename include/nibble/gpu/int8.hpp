@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "nibble/gpu/gemm.hpp"
+#include "nibble/gpu/gemv.hpp"
 
 namespace nibble::gpu {
 
@@ -142,6 +142,15 @@ struct int8_codes {
     }
 };
 
+/// Component i of a vector, or a scalar itself.
+template <shader_value T>
+expr<element_of<T>> component(const expr<T>& x, unsigned i) {
+    if constexpr (width_of<T> == 1)
+        return x;
+    else
+        return x.at(i);
+}
+
 /// Activations [columns, K] as quantize_activations leaves them: buffers "x" and "x_scales", read `Width` u32 at a time.
 template <packed_codec C, unsigned Width>
 class int8_reader {
@@ -219,190 +228,5 @@ example int8_product_example(const trial& of, std::size_t columns) {
 }
 
 }  // namespace detail
-
-/// x[m, k] as int8 for the products with weights of a codec: codes, four in a u32 in the order in which the codec's own meet them, then for each
-/// group (scale, sum of codes). m is a parameter.
-struct quantize_activations {
-    static constexpr std::string_view name = "quantize_activations";
-    static constexpr std::string_view purpose = "x as int8 with a scale for each group, for gemv_int8 and gemm_int8 of the same codec";
-    static constexpr bool reads_weights = true;  // none, but their packing says in which order
-
-    [[nodiscard]] static std::vector<trial> trials() {
-        kernel_spec s;
-        s.k = 640;
-        std::vector<trial> all{{"f32", s, {{"m", 3}, {"k", 640}}}};
-        s.k = 203;
-        all.push_back({"f32, odd sizes", s, {{"m", 70}, {"k", 203}}});
-        s.k = 0, s.activations = scalar::f16;
-        all.push_back({"f16, sizes as parameters", s, {{"m", 5}, {"k", 320}}});
-        return all;
-    }
-
-    /// An invocation makes one group.
-    template <packed_codec C>
-    [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
-        using reader = weight_reader<C>;
-        using codes_of = detail::int8_codes<C>;
-        using vector = vec_or_scalar<f32, reader::chunk>;
-        shader s(name, codec);
-        const formula groups = formula::size("m") * ceil_div(formula::size("k"), formula(reader::step));
-        s.about("x as int8, a group of " + std::to_string(reader::step) + " an invocation; " + codes_of::text());
-        s.sizes({"m", "k"});
-        const auto m = s.size("m");
-        const auto k = s.size("k", spec.k);
-        const activation_reader<reader::chunk> x(s, spec, "x", k, formula::size("m") * formula::size("k"), whole_steps<C>(spec));
-        auto codes = s.output<u32>("codes", groups * codes_of::step_words);
-        auto scales = s.output<f32x2>("scales", groups);
-        s.grid(spec.tune.workgroup, ceil_div(groups, formula(spec.tune.workgroup)));
-
-        const auto group = s.let("group", s.workgroup_index() * spec.tune.workgroup + s.local_index());
-        const auto steps = (k + (reader::step - 1)) / reader::step;
-        const auto row = s.let("row", group / steps);
-        s.if_(row < m, [&] {
-            const auto first = s.let("first", group % steps * reader::step);
-            auto largest = s.var<vector>("largest", expr<vector>(0.0F));
-            s.for_("i", 0u, reader::step, reader::chunk, [&](const expr<u32>& i) { largest = max(largest, abs(x.at(row, first + i))); });
-            auto most = s.var<f32>("most", expr<f32>(0.0F));
-            for (unsigned i = 0; i < reader::chunk; ++i) most = max(most, expr<vector>(largest).at(i));
-            const auto scale = s.let("scale", most * (1.0F / 127.0F));
-            const auto inverse = s.let("inverse", 127.0F / max(most, 1e-30F));
-            auto sum = s.var<f32>("sum", 0.0F);
-            s.for_("u", 0u, reader::units, 1u, [&](const expr<u32>& u) {
-                std::vector<expr<u32>> bytes;
-                for (unsigned c = 0; c < reader::chunks; ++c) {
-                    const auto code = s.let("code", round_even(x.at(row, s.let("at", first + u * reader::unit + c * reader::chunk)) * inverse));
-                    sum += dot(code, expr<vector>(1.0F));
-                    const auto whole = s.let("whole", bitcast<vec<u32, reader::chunk>>(convert<vec<i32, reader::chunk>>(code)));
-                    for (unsigned i = 0; i < reader::chunk; ++i) bytes.push_back(whole.at(i) & 255u);
-                }
-                for (unsigned w = 0; w < codes_of::words; ++w) {
-                    std::optional<expr<u32>> four;
-                    for (u32 byte = 0; byte < 4; ++byte) {
-                        const unsigned code = codes_of::order.code[4 * w + byte];
-                        if (code == codes_of::order.none) continue;
-                        const auto one = bytes[code] << 8 * byte;
-                        four.emplace(four ? *four | one : one);
-                    }
-                    codes[group * codes_of::step_words + u * codes_of::words + w] = *four;
-                }
-            });
-            scales[group] = vec2(scale, expr<f32>(sum));
-        });
-        return s.finish();
-    }
-
-    template <packed_codec C>
-    [[nodiscard]] static example make_example(const trial& of) {
-        const std::size_t m = of.size("m");
-        const std::size_t k = of.size("k");
-        // Numbers that lie well on one side of the middle between two codes, however a device divides; one group is zero.
-        auto x = random_numbers(m * k, 2);
-        std::mt19937 bits(3);
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            const std::size_t at = i % k % step_of<C>;
-            const float sign = (bits() & 1u) == 0 ? -1.0F : 1.0F;
-            const float code = at == 0 ? 127.0F : static_cast<float>(bits() % 120) + (static_cast<float>(bits() % 512) / 1024.0F - 0.25F);
-            x[i] = sign * code * 0.01F * static_cast<float>(1 + i / k + i % k / step_of<C>);
-            if (i < step_of<C>) x[i] = 0.0F;
-        }
-        example e;
-        e.sizes = of.sizes;
-        e.buffers.push_back(buffer_of(x, of.spec.activations));
-        const detail::int8_example<C> made(x, m, k);
-        e.expected.emplace_back(1, std::vector<double>(made.codes.begin(), made.codes.end()));
-        e.expected.emplace_back(2, std::vector<double>(made.scales.begin(), made.scales.end()));
-        e.buffers.emplace_back(made.codes.size() * 4);
-        e.buffers.emplace_back(made.scales.size() * 4);
-        e.tolerance = 0;  // the last bit of a u32 is a code's as well
-        return e;
-    }
-};
-
-/// gemv with activations that quantize_activations has made.
-struct gemv_int8 {
-    static constexpr std::string_view name = "gemv_int8";
-    static constexpr std::string_view purpose = "gemv for activations of int8, by products of whole numbers";
-    static constexpr bool reads_weights = true;
-
-    [[nodiscard]] static std::vector<trial> trials() {
-        std::vector<trial> all;
-        const auto add = [&](std::string label, kernel_spec spec, std::uint64_t n, std::uint64_t k, bool baked = true) {
-            if (baked) spec.n = static_cast<u32>(n), spec.k = static_cast<u32>(k);
-            all.push_back({std::move(label), spec, {{"n", n}, {"k", k}}});
-        };
-        kernel_spec s;
-        add("f32", s, 64, 1280);
-        s.whole_groups = false;
-        add("f32, odd sizes as parameters", s, 37, 331, false);
-        s.bias = s.residual = true;
-        s.act = activation::silu;
-        s.activations = scalar::f16;
-        s.columns = 4;
-        add("f16, 4 columns, bias, SiLU, residual, odd sizes", s, 35, 203);
-        s = {};
-        s.tune.subgroups = true;
-        add("f32, subgroups", s, 33, 960);
-        return all;
-    }
-
-    template <packed_codec C>
-    [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
-        using codes_of = detail::int8_codes<C>;
-        shader s(spec.columns == 1 ? name : "gemv_cols_int8", codec);
-        const auto tile = detail::row_tile::of<C>(spec, 1);
-        s.about("y = W x: " + tile.text());
-        s.sizes({"n", "k"});
-        const auto k = s.size("k", spec.k);
-        const auto rows = detail::declare_rows<C>(s, spec, 2 * tile.size());
-        weight_reader<C> weights(s, spec, rows.count, k, rows.size, formula::size("k"));
-        // The u32 that meet one unit of weights are read at once.
-        constexpr unsigned width = codes_of::words == 2 ? 2 : 1;
-        const detail::int8_reader<C, width> x(s, weights.steps(), spec.columns);
-        detail::epilogue out(s, spec, formula::size("n"), spec.columns);
-        s.grid(tile.invocations(), ceil_div(rows.size, formula(tile.size())));
-        const auto column_of = [](std::size_t c) { return expr<u32>(static_cast<u32>(c)); };
-        detail::multiply_rows<C>(
-            s, spec, tile, rows.count, {expr<u32>(0u)}, weights.steps(),
-            [&](const auto& own, const expr<u32>& g, const auto& sums) {
-                std::vector<std::vector<place<i32>>> parts;
-                std::vector<expr<f32>> scales;
-                for (const auto& row : own) {
-                    scales.push_back(s.let("scale", weights.scale(row, g)));
-                    parts.emplace_back();
-                    for (u32 c = 0; c < spec.columns; ++c) parts.back().push_back(s.var<i32>("part", 0));
-                }
-                weights.for_each_unit(own, g, [&](const std::vector<expr<u32>>& words, const expr<u32>& u) {
-                    const auto at = s.let("at", g * x.step_vectors + u * (codes_of::words / width));
-                    for (unsigned w = 0; w < codes_of::words; w += width) {
-                        std::vector<expr<vec_or_scalar<u32, width>>> xs;
-                        for (u32 c = 0; c < spec.columns; ++c) xs.push_back(s.let("x", x.codes(column_of(c), at + w / width)));
-                        for (unsigned i = 0; i < width; ++i) {
-                            for (std::size_t r = 0; r < own.size(); ++r) {
-                                auto four = codes_of::of(words[r], w + i);
-                                if (spec.columns > 1) four = s.let("four", four);
-                                for (std::size_t c = 0; c < spec.columns; ++c) {
-                                    if constexpr (width == 1)
-                                        parts[r][c] += dot_packed_i8(four, xs[c]);
-                                    else
-                                        parts[r][c] += dot_packed_i8(four, xs[c].at(i));
-                                }
-                            }
-                        }
-                    }
-                });
-                for (std::size_t c = 0; c < spec.columns; ++c) {
-                    const auto x_scale = s.let("x_scale", x.scale(column_of(c), g));
-                    for (std::size_t r = 0; r < own.size(); ++r) sums[r][c] += codes_of::total(convert<f32>(parts[r][c]), scales[r], x_scale);
-                }
-            },
-            [&](const expr<u32>& row, const expr<u32>& column, auto&& total) { out.store(rows.first + row, rows.first + row + rows.all * column, total(0)); });
-        return s.finish();
-    }
-
-    template <packed_codec C>
-    [[nodiscard]] static example make_example(const trial& of) {
-        return detail::int8_product_example<C>(of, of.spec.columns);
-    }
-};
 
 }  // namespace nibble::gpu

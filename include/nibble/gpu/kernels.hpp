@@ -19,8 +19,10 @@
 #include "nibble/gpu/gate_up.hpp"
 #include "nibble/gpu/gather_embedding.hpp"
 #include "nibble/gpu/gemm.hpp"
+#include "nibble/gpu/gemm_int8.hpp"
 #include "nibble/gpu/gemv.hpp"
-#include "nibble/gpu/int8.hpp"
+#include "nibble/gpu/gemv_int8.hpp"
+#include "nibble/gpu/quantize_activations.hpp"
 #include "nibble/gpu/rms_norm.hpp"
 #include "nibble/gpu/rope.hpp"
 #include "nibble/gpu/softmax.hpp"
@@ -29,8 +31,8 @@
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, rms_norm, rope, attention_decode, attention_merge,
-                          attention_prefill, softmax, argmax, top_k, stream_read>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8, rms_norm, rope, attention_decode,
+                          attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
