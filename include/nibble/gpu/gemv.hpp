@@ -194,10 +194,10 @@ example product_example(const trial& of, std::size_t columns) {
 /// y[columns, n] = activation(x[columns, k] W[n, k]^T + bias[n]) + residual[columns, n].
 struct gemv {
     static constexpr std::string_view name = "gemv";
-    static constexpr std::string_view purpose = "y = activation(W x + bias) + residual for one vector, or a few that share one reading of W";
+    static constexpr std::string_view purpose = "y = activation(W x + bias) + residual for one vector";
     static constexpr bool reads_weights = true;
 
-    /// Full tiles, tiles that are cut by both edges, each epilogue, sizes that are baked and sizes that are not, one vector and several.
+    /// Full tiles, tiles that are cut by both edges, each epilogue, sizes that are baked and sizes that are not.
     [[nodiscard]] static std::vector<trial> trials() {
         std::vector<trial> all;
         const auto add = [&](std::string label, kernel_spec spec, std::uint64_t n, std::uint64_t k, bool baked = true) {
@@ -215,12 +215,6 @@ struct gemv {
         s.act = activation::silu;
         s.activations = scalar::f16;
         add("f16, bias, SiLU, residual", s, 33, 640);
-        for (u32 columns : {2u, 3u, 8u}) {
-            s.columns = columns;
-            add("f16, " + std::to_string(columns) + " columns", s, 19, 320);
-        }
-        s.tune.subgroups = true;
-        add("f16, 8 columns, subgroups", s, 19, 320);
         s = {};
         s.tune.subgroups = true;
         s.tune.lanes_k = 64;
@@ -233,7 +227,7 @@ struct gemv {
 
     template <shader_codec C>
     [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
-        shader s(spec.columns == 1 ? name : "gemv_cols", codec);
+        shader s(name, codec);
         const auto tile = detail::row_tile::of<C>(spec, 1);
         const formula n = formula::size("n");
         const formula k_size = formula::size("k");

@@ -36,7 +36,7 @@ struct gemv_int8 {
     template <packed_codec C>
     [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
         using codes_of = detail::int8_codes<C>;
-        shader s(spec.columns == 1 ? name : "gemv_cols_int8", codec);
+        shader s(name, codec);
         const auto tile = detail::row_tile::of<C>(spec, 1);
         s.about("y = W x: " + tile.text());
         s.sizes({"n", "k"});

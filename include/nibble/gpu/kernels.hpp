@@ -21,6 +21,7 @@
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemm_int8.hpp"
 #include "nibble/gpu/gemv.hpp"
+#include "nibble/gpu/gemv_cols.hpp"
 #include "nibble/gpu/gemv_int8.hpp"
 #include "nibble/gpu/quantize_activations.hpp"
 #include "nibble/gpu/rms_norm.hpp"
@@ -31,7 +32,7 @@
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gather_embedding, gemv, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8, rms_norm, rope, attention_decode,
+using kernels = type_list<dequantize, gather_embedding, gemv, gemv_cols, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8, rms_norm, rope, attention_decode,
                           attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
