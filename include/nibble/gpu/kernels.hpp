@@ -32,8 +32,8 @@
 
 namespace nibble::gpu {
 
-using kernels = type_list<dequantize, gather_embedding, gemv, gemv_cols, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8, rms_norm, rope, attention_decode,
-                          attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
+using kernels = type_list<dequantize, gather_embedding, gemv, gemv_cols, gate_up, gemm, quantize_activations, gemv_int8, gemm_int8, rms_norm, rope,
+                          attention_decode, attention_merge, attention_prefill, softmax, argmax, top_k, stream_read>;
 
 /// A codec with the name by which programs ask for it.
 template <class C>
