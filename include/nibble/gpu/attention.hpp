@@ -464,7 +464,7 @@ struct attention_merge {
         std::vector<trial> all{attention_trial("f32", s, 1, 500, 512, 8)};
         s = attention_spec(5, 5, 20);
         s.sinks = true;
-        all.push_back(attention_trial("f32, 3 tokens, sinks, parts without a position", s, 3, 30, 40, 7));
+        all.push_back(attention_trial("f32, 3 tokens, sinks, parts without a position", s, 3, 30, 40, 12));
         s.activations = scalar::f16;
         s.tune.workgroup = 128;
         all.push_back(attention_trial("f16, one part", s, 2, 30, 40, 1));
@@ -556,7 +556,7 @@ struct attention_prefill {
         s.window = 10, s.soft_cap = 3.0F, s.sinks = true;
         all.push_back(attention_trial("f16, window, soft cap, sinks", s, 33, 70, 110));
         s = attention_spec(4, 2, 256);
-        all.push_back(attention_trial("f32, heads of 256", s, 10, 17, 32));
+        all.push_back(attention_trial("f32, heads of 256", s, 10, 40, 64));
         s = attention_spec(2, 1, 20);
         all.push_back(attention_trial("f32, one token, heads of 20", s, 1, 40, 48));
         s = attention_spec(4, 2, 96);
