@@ -74,6 +74,12 @@ void add_list(CLI::App& app, context& shared) {
     });
 }
 
+[[nodiscard]] std::string preset_names() {
+    std::string names;
+    for (const auto& p : gpu::presets) names += (names.empty() ? "" : ", ") + std::string(p.vendor);
+    return names;
+}
+
 /// Options for the members of kernel_spec, from its table: a member is a row there and an option here.
 void add_spec_options(CLI::App& sub, const std::shared_ptr<gpu::kernel_spec>& spec, const std::shared_ptr<std::string>& preset) {
     for (const auto& field : gpu::spec_fields) {
@@ -99,7 +105,7 @@ void add_spec_options(CLI::App& sub, const std::shared_ptr<gpu::kernel_spec>& sp
         {"none", gpu::activation::none}, {"silu", gpu::activation::silu}, {"gelu", gpu::activation::gelu}};
     sub.add_option("--type", spec->activations, "The type of what is no weight: f32 or f16")->transform(CLI::CheckedTransformer(types));
     sub.add_option("--activation", spec->act, "What is applied to sums: none, silu or gelu")->transform(CLI::CheckedTransformer(activations));
-    sub.add_option("--preset", *preset, "Tuning for a vendor: " + gpu::preset_names());
+    sub.add_option("--preset", *preset, "Tuning for a vendor: " + preset_names());
 }
 
 void add_emit(CLI::App& app, context& shared) {
@@ -122,9 +128,8 @@ void add_emit(CLI::App& app, context& shared) {
         if (!preset->empty()) {
             const auto* known = gpu::find_preset(*preset);
             if (known == nullptr)
-                return print_failure(shared,
-                                     error{errc::unsupported, "there is no preset \"" + *preset + "\"", {}, {}, {}, "known are " + gpu::preset_names()});
-            spec->tune = *known;
+                return print_failure(shared, error{errc::unsupported, "there is no preset \"" + *preset + "\"", {}, {}, {}, "known are " + preset_names()});
+            spec->tune = known->tune;
         }
         const auto program = gpu::catalog_build(a->kernel, a->codec, *spec);
         if (!program) return print_failure(shared, program.error());

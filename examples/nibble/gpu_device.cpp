@@ -147,7 +147,7 @@ result<gpu_bench_report> gpu_bench(const gpu_bench_options& options, const std::
 
     gpu::kernel_spec base;
     base.activations = info.features.f16 ? options.activations : gpu::scalar::f32;
-    base.tune = gpu::preset_of(info.name);
+    base.tune = gpu::tuned(gpu::preset_of(0, info.name), info.features);
     const auto run = [&](const std::string& kernel, const std::string& codec, gpu::kernel_spec spec, gpu::u32 m,
                          const std::vector<gpu::tuning>& grid) -> result<void> {
         const gpu::size_values sizes{{"m", m}, {"n", spec.n}, {"k", spec.k}};
