@@ -68,6 +68,7 @@ COVERED_ELSEWHERE = [
     ("source/source.hpp", "source/gguf_test.cpp", "an interface, tested by the formats behind it"),
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
+    ("cpu/nbits.hpp", "native/nbits_test.cpp", "compared with the law on two architectures: the compiler's own, and the one that all have"),
     ("cpu/simd.hpp", "cpu/encode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
     ("cpu/matrix.hpp", "cpu/products_test.cpp", "what products are given, tested through them"),
     ("cpu/activations*.hpp", "cpu/products_test.cpp", "prepared activations mean nothing without the product that reads them"),
