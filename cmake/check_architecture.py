@@ -37,6 +37,7 @@ DEPENDENCIES = {
     "nlohmann": "core/json.hpp",
     "tl": "core/result.hpp",
     "httplib.h": "serve/http.hpp",
+    "protozero": "onnx/protobuf.hpp",
 }
 SYSTEM_FOLDERS = {"sys", "linux", "netinet"}
 
@@ -61,6 +62,9 @@ COVERED_ELSEWHERE = [
     ("model/chat_config.hpp", "convert/gen_config_test.cpp", "fields are tested by the configs that are made of them"),
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
+    ("onnx/protobuf.hpp", "onnx/reader_test.cpp", "the wire format is tested by the files that break it"),
+    ("onnx/check.hpp", "onnx/reader_test.cpp", "rules of a model that has been read"),
+    ("onnx/assembly.hpp", "onnx/graph_test.cpp", "pieces are tested by the files that they make"),
     ("serve/http.hpp", "serve/server_test.cpp", "the door to cpp-httplib holds no code of its own"),
     ("serve/local.hpp", "convert/doctor_test.cpp", "the doctor's way to a folder"),
     ("convert/template_check.hpp", "convert/doctor_test.cpp", "one of the doctor's findings"),
