@@ -60,6 +60,7 @@ COVERED_ELSEWHERE = [
     ("codec/plain.hpp", "codec/registry_test.cpp", "a cast is tested by number_test.cpp; that each type has its codec, by the registry"),
     ("model/*.hpp", "model/mappings_test.cpp", "rows of one table are tested by a loop over the table"),
     ("model/chat_config.hpp", "convert/gen_config_test.cpp", "fields are tested by the configs that are made of them"),
+    ("convert/onnx_*.hpp", "convert/onnx_export_test.cpp", "what is written is read back and compared with the law"),
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
     ("onnx/protobuf.hpp", "onnx/reader_test.cpp", "the wire format is tested by the files that break it"),

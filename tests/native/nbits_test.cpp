@@ -91,8 +91,8 @@ void compare_all() {
 }  // namespace
 
 TEMPLATE_TEST_CASE("rows of ONNX Runtime's codecs are those of the law", "[native][onnx]", (nbits<4, f32_scale, 32>), (nbits<4, f16_scale, 32>),
-                   (nbits<4, bf16_scale, 64>), (nbits<4, f32_scale, 16>), (nbits<2, f32_scale, 32>), (nbits<8, f16_scale, 128>), (nbits<4, f16_scale, 256>),
-                   (nbits_with_zero<4, f32_scale, 32>), (nbits_with_zero<4, f16_scale, 128>), (nbits_with_zero<8, f32_scale, 64>),
+                   (nbits<4, bf16_scale_unrounded, 64>), (nbits<4, f32_scale, 16>), (nbits<2, f32_scale, 32>), (nbits<8, f16_scale, 128>),
+                   (nbits<4, f16_scale, 256>), (nbits_with_zero<4, f32_scale, 32>), (nbits_with_zero<4, f16_scale, 128>), (nbits_with_zero<8, f32_scale, 64>),
                    (nbits_with_zero<2, f16_scale, 32>)) {
     compare_all<cpu::default_arch, TestType>();
 #if defined(__SSE2__)

@@ -56,12 +56,13 @@ struct signed_absmax_fit {
     template <class Packing, class Bias>
     static constexpr int max_code = static_cast<int>(Packing::mask);
 
+    static constexpr float unrounded_scale(detail::value_range r, int zero_code) { return -r.furthest() / static_cast<float>(zero_code); }
+    /// 1 / scale, or 0. The scale is taken as it is stored, but bf16's as it was before: its weights are quantized as f32.
     template <class Scale>
-    static constexpr typename Scale::type scale_of(detail::value_range r, int zero_code) {
-        return Scale::stored(-r.furthest() / static_cast<float>(zero_code));
+    static constexpr float reciprocal(float unrounded) {
+        const float scale = std::is_same_v<Scale, bf16_scale_unrounded> ? unrounded : to_f32(Scale::stored(unrounded));
+        return scale != 0.0F ? 1.0F / scale : 0.0F;
     }
-    /// 1 / scale, or 0.
-    static constexpr float reciprocal(float scale) { return scale != 0.0F ? 1.0F / scale : 0.0F; }
 
     /// The comparison stands between product and sum, so that no compiler joins them to an FMA with one rounding. (A product in f64,
     /// rounded by a cast, is no help: gcc makes it one of f32 and joins that.) Below -1024 lie no codes; a NaN goes there too.
@@ -73,8 +74,9 @@ struct signed_absmax_fit {
     template <class C>
     static typename C::block encode(const float* w, std::size_t n) {
         typename C::block b{};
-        std::get<1>(b)[0] = scale_of<typename C::scale>(detail::value_range::over_nan(w, n), C::zero_code);
-        const float r = reciprocal(to_f32(std::get<1>(b)[0]));
+        const float s = unrounded_scale(detail::value_range::over_nan(w, n), C::zero_code);
+        std::get<1>(b)[0] = C::scale::stored(s);
+        const float r = reciprocal<typename C::scale>(s);
         for (std::size_t i = 0; i < n; ++i)
             C::put(b, i, detail::code_within(whole(w[i], r, static_cast<float>(C::zero_code)), static_cast<float>(C::max_code)));
         return b;
@@ -116,7 +118,7 @@ struct range_fit {
         const float s = unrounded_scale(range, C::max_code);
         std::get<1>(b)[0] = C::scale::stored(s);
         std::get<2>(b)[0] = zero_of(range, s, C::max_code);
-        const float r = signed_absmax_fit::reciprocal(to_f32(std::get<1>(b)[0]));
+        const float r = signed_absmax_fit::reciprocal<typename C::scale>(s);
         const auto zero = static_cast<float>(std::get<2>(b)[0]);
         for (std::size_t i = 0; i < n; ++i) C::put(b, i, detail::code_within(signed_absmax_fit::whole(w[i], r, zero), static_cast<float>(C::max_code)));
         return b;
@@ -155,7 +157,8 @@ struct whole_quotient_fit {
     static typename C::block encode(const float* w, std::size_t n) {
         typename C::block b = Fit::template encode<C>(w, n);
         std::get<0>(b) = {};
-        const float r = signed_absmax_fit::reciprocal(to_f32(std::get<1>(b)[0]));
+        static_assert(!std::is_same_v<typename C::scale, bf16_scale_unrounded>, "nibble: DequantizeLinear weights with bf16 scales are made by nobody");
+        const float r = signed_absmax_fit::reciprocal<typename C::scale>(to_f32(std::get<1>(b)[0]));
         float zero = (C::max_code + 1) / 2;
         if constexpr (C::planes.size() == 3) zero = static_cast<float>(std::get<2>(b)[0]);
         for (std::size_t i = 0; i < n; ++i) {
@@ -217,7 +220,7 @@ struct signed_low_first : low_first<Bits, Word> {
 /// MatMulNBits' B [N, KB, block * bits / 8] and scales [N, KB]. Row n is output n: a Linear's weight [N, K] as it is.
 template <unsigned Bits, class Scale, std::size_t Block>
 using nbits = affine<low_first<Bits, std::uint8_t>, Scale, bias<1 << (Bits - 1)>, Block, nk, signed_absmax_fit>;
-/// The same with zero_points.
+/// The same with zero_points. bf16 scales are bf16_scale_unrounded.
 template <unsigned Bits, class Scale, std::size_t Block>
 using nbits_with_zero = affine_with_zero<low_first<Bits, std::uint8_t>, Scale, Block>;
 

@@ -98,19 +98,19 @@ void encode_nbits_row(const float* w, std::uint64_t k, std::uint64_t block, cons
             values = last;
         }
         auto range = detail::range_of<Arch>(values, block);
-        typename Scale::type stored;
+        float s;
         int zero = middle;
         if (out.zeros == nullptr) {
-            stored = signed_absmax_fit::scale_of<Scale>(range, middle);
+            s = signed_absmax_fit::unrounded_scale(range, middle);
         } else {
             range = range.with_zero();
-            const float s = range_fit::unrounded_scale(range, top);
-            stored = Scale::stored(s);
+            s = range_fit::unrounded_scale(range, top);
             out.zeros[b] = range_fit::zero_of(range, s, top);
             zero = out.zeros[b];
         }
+        const typename Scale::type stored = Scale::stored(s);
         std::memcpy(out.scales + b * sizeof stored, &stored, sizeof stored);
-        detail::nbits_codes<Arch>(values, block, signed_absmax_fit::reciprocal(to_f32(stored)), static_cast<float>(zero), static_cast<float>(top), codes);
+        detail::nbits_codes<Arch>(values, block, signed_absmax_fit::reciprocal<Scale>(s), static_cast<float>(zero), static_cast<float>(top), codes);
         detail::pack_codes<Arch, Bits>(codes, block, out.codes + b * block * Bits / 8);
     }
 }
