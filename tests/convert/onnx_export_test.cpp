@@ -2,6 +2,7 @@
 #include "nibble/convert/onnx_export.hpp"
 
 #include "nibble/codec/quantize.hpp"
+#include "nibble/convert/inspect.hpp"
 #include "support/errors.hpp"
 #include "support/files.hpp"
 #include "support/tiny_llama.hpp"
@@ -160,6 +161,27 @@ TEST_CASE("a llama becomes the folder that Transformers.js loads", "[convert][on
     CHECK(plain.count("MatMul") == 6);
 }
 
+TEST_CASE("inspect tells what an ONNX model is made of", "[convert][onnx]") {
+    using namespace onnx_tests;
+    const temp_folder folder;
+    tiny_llama model;
+    model.write(folder / "in");
+    REQUIRE(convert::export_onnx(folder / "in", folder / "out"));
+    const auto r = convert::inspect(folder / "out/onnx/model_q4.onnx");
+    REQUIRE(r);
+    CHECK(r->format == "ONNX");
+    CHECK(all(r->problems).empty());
+    CHECK(r->n_files == 1);
+    CHECK(r->by_type.contains("q4 in 32s"));
+    CHECK(r->by_type.at("q4 in 32s") == (128 * 64 + 64 * 64 + 3 * 96 * 64 + 48 * 64) / 2);
+    CHECK(has(r->notes.at(0), "6 MatMulNBits"));
+    const auto* down = &*std::find_if(r->tensors.begin(), r->tensors.end(), [](const auto& t) { return t.name == layer + "mlp.down_proj.weight_Q4"; });
+    CHECK(down->dims == shape{64, 96});
+    CHECK(down->n_values == 64 * 96);
+    write_text(folder / "cut.onnx", read_text(folder / "out/onnx/model_q4.onnx").substr(0, 1000));
+    CHECK(has(convert::inspect(folder / "cut.onnx").error().message(), "longer than what is left"));
+}
+
 TEST_CASE("a tied embedding is quantized once", "[convert][onnx]") {
     using namespace onnx_tests;
     const temp_folder folder;
@@ -224,6 +246,10 @@ TEST_CASE("an export that cannot be right is refused, and nothing is written", "
     }
     model.write(folder / "in");
     auto config = json::parse(read_text(folder / "in/config.json"));
+    config["head_dim"] = 24;
+    write_text(folder / "in/config.json", config.dump());
+    CHECK(has(problems(), "takes multiples of 16"));
+    config.erase("head_dim");
     config["intermediate_size"] = 128;
     config["quantization_config"] = {{"quant_method", "awq"}};
     write_text(folder / "in/config.json", config.dump());

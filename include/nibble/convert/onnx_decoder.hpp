@@ -245,9 +245,10 @@ private:
     name norm_weight(const name& module, std::uint64_t n, onnx::element as) {
         return vector(layer_ + module + ".weight", n, {tensor(layer_ + module + ".weight")}, d_.norm_plus_one, as);
     }
+    /// x / sqrt(mean(x^2) + epsilon) * weight. Only a sum can be given to the operator that onnx.checker lets pass (SimplifiedLayerNormalization
+    /// is in ONNX's own domain, which does not know it): x + x, whose norm is the same with four times the epsilon, bit for bit.
     name rms_norm(const name& x, const name& weight, const name& out) {
-        return g_.add("SimplifiedLayerNormalization", {x, weight}, out,
-                      {{"axis", std::int64_t{-1}}, {"epsilon", static_cast<float>(d_.norm_epsilon)}, {"stash_type", std::int64_t{1}}});
+        return g_.add("SkipSimplifiedLayerNormalization", {x, x, weight}, out, {{"epsilon", 4 * static_cast<float>(d_.norm_epsilon)}}, onnx::microsoft);
     }
     name norm(const name& x, const name& module) { return rms_norm(x, norm_weight(module, d_.sizes.hidden, residual_type()), layer_ + module + "/out"); }
     /// The norm of residual + delta, which becomes the residual.

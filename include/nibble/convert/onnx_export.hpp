@@ -5,6 +5,7 @@
 
 #include <filesystem>
 
+#include "nibble/convert/gguf_tokenizer.hpp"
 #include "nibble/convert/onnx_decoder.hpp"
 #include "nibble/convert/onnx_quantize.hpp"
 #include "nibble/core/python_json.hpp"
@@ -90,6 +91,52 @@ inline result<std::optional<json>> read_json_beside(const std::filesystem::path&
     return std::optional<json>(std::move(*parsed));
 }
 
+/// Appends the tokenizer's files: those beside the model, or what a GGUF says in its metadata.
+inline result<void> add_tokenizer(const std::filesystem::path& folder, const source::checkpoint& c, const source::open_options& options,
+                                  std::vector<std::pair<std::string, std::string>>& texts, std::vector<std::string>& notes) {
+    namespace fs = std::filesystem;
+    std::error_code ec;
+    const auto text_of = [](const json& j) { return j.dump(2, ' ', false, json::error_handler_t::replace) + "\n"; };
+    if (c.format == "gguf" && !fs::exists(folder / "tokenizer.json", ec)) {
+        auto header = source::read_gguf_header(c.files[0]);
+        auto made = header ? read_gguf_tokenizer(*header) : result<gguf_tokenizer>(pass(header));
+        if (!made) {
+            notes.push_back(made.error().message());
+            return {};
+        }
+        texts.emplace_back("generation_config.json", text_of(made->generation));
+        texts.emplace_back("tokenizer.json", made->tokenizer.dump(-1, ' ', false, json::error_handler_t::replace) + "\n");
+        texts.emplace_back("tokenizer_config.json", text_of(made->config));
+        return {};
+    }
+    for (const char* name : {"generation_config.json", "tokenizer.json"}) {
+        if (!fs::exists(folder / name, ec)) {
+            if (std::string_view(name) == "tokenizer.json")
+                notes.emplace_back("there is no tokenizer.json beside the model: put one into the output, Transformers.js needs it");
+            continue;
+        }
+        auto bytes = source::detail::read_inside(folder, name, 256 << 20, options);
+        if (!bytes) return pass(bytes);
+        texts.emplace_back(name, std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()));
+    }
+    auto config = read_json_beside(folder, "tokenizer_config.json", options);
+    if (!config) return pass(config);
+    if (!*config) {
+        notes.emplace_back("there is no tokenizer_config.json beside the model: put one into the output, Transformers.js needs it");
+        return {};
+    }
+    if (!(*config)->is_object())
+        return fail(error{errc::malformed, "tokenizer_config.json must be a JSON object", (folder / "tokenizer_config.json").string(), {}, {}, {}});
+    // Transformers.js reads the template nowhere else.
+    if (!(*config)->contains("chat_template") && fs::exists(folder / "chat_template.jinja", ec)) {
+        auto text = source::detail::read_inside(folder, "chat_template.jinja", 16 << 20, options);
+        if (!text) return pass(text);
+        (**config)["chat_template"] = std::string(reinterpret_cast<const char*>(text->data()), text->size());
+    }
+    texts.emplace_back("tokenizer_config.json", text_of(**config));
+    return {};
+}
+
 }  // namespace detail
 
 /// Writes the folder. Errors: those of opening the checkpoint; refused, unsupported; no_space. Faults of the checkpoint that can be listed
@@ -123,6 +170,15 @@ inline result<std::optional<json>> read_json_beside(const std::filesystem::path&
     if (!facts) return pass(facts);
     report.model_type = facts->model_type;
     report.problems.insert(report.problems.end(), config.problems().begin(), config.problems().end());
+    if (facts->sizes.head_dim % 16 != 0 || facts->rotary_dim % 16 != 0 || facts->rotary_dim == 0) {
+        report.problems.push_back({errc::unsupported,
+                                   "heads of " + std::to_string(facts->sizes.head_dim) + " values, " + std::to_string(facts->rotary_dim) +
+                                       " of them turned: ONNX Runtime's GroupQueryAttention takes multiples of 16",
+                                   opened->config_file,
+                                   {},
+                                   {},
+                                   "this model cannot be exported"});
+    }
     if (!report.problems.empty()) return report;
     report.positions = detail::chosen_positions(*facts, options.max_context, report.notes);
 
@@ -174,30 +230,7 @@ inline result<std::optional<json>> read_json_beside(const std::filesystem::path&
     if (!external.empty()) section["use_external_data_format"] = std::move(external);
     written["transformers.js_config"] = std::move(section);
     std::vector<std::pair<std::string, std::string>> texts{{"config.json", written.dump(2) + "\n"}};
-    for (const char* name : {"generation_config.json", "tokenizer.json"}) {
-        if (!fs::exists(folder / name, ec)) {
-            if (std::string_view(name) == "tokenizer.json")
-                report.notes.emplace_back("there is no tokenizer.json beside the model: put one into the output, Transformers.js needs it");
-            continue;
-        }
-        auto bytes = source::detail::read_inside(folder, name, 256 << 20, options.source);
-        if (!bytes) return pass(bytes);
-        texts.emplace_back(name, std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()));
-    }
-    auto tokenizer = detail::read_json_beside(folder, "tokenizer_config.json", options.source);
-    if (!tokenizer) return pass(tokenizer);
-    if (*tokenizer) {
-        if (!(*tokenizer)->is_object())
-            return fail(error{errc::malformed, "tokenizer_config.json must be a JSON object", (folder / "tokenizer_config.json").string(), {}, {}, {}});
-        if (!(*tokenizer)->contains("chat_template") && fs::exists(folder / "chat_template.jinja", ec)) {
-            auto text = source::detail::read_inside(folder, "chat_template.jinja", 16 << 20, options.source);
-            if (!text) return pass(text);
-            (**tokenizer)["chat_template"] = std::string(reinterpret_cast<const char*>(text->data()), text->size());
-        }
-        texts.emplace_back("tokenizer_config.json", (*tokenizer)->dump(2, ' ', false, json::error_handler_t::replace) + "\n");
-    } else {
-        report.notes.emplace_back("there is no tokenizer_config.json beside the model: put one into the output, Transformers.js needs it");
-    }
+    if (auto added = detail::add_tokenizer(folder, weights.checkpoint(), options.source, texts, report.notes); !added) return pass(added);
 
     // config.json last: without it the folder is no model
     if (fs::equivalent(folder, output, ec)) return fail(error{errc::refused, "the output is the model's own folder", output, {}, {}, "give another -o"});
