@@ -200,6 +200,7 @@ TEST_CASE("a tied embedding is quantized once", "[convert][onnx]") {
         REQUIRE(report);
         CHECK(all(report->problems).empty());
         CHECK(entries(folder / "out/onnx") == std::vector<std::string>{"model.onnx"});
+        CHECK(json::parse(read_text(folder / "out/config.json"))["transformers.js_config"]["dtype"] == "fp32");  // the one whose file has no suffix
         const read_back q4(folder / "out/onnx/model.onnx");
         CHECK(q4.find("model.embed_tokens.weight") == nullptr);
         CHECK((q4.find("lm_head.weight_zero_points") == nullptr) == symmetric);

@@ -226,7 +226,11 @@ inline result<void> add_tokenizer(const std::filesystem::path& folder, const sou
             if (written.contains(key) && !text.contains(key)) text[key] = written[key];
         written = std::move(text);
     }
-    json section{{"dtype", std::string(dtypes[0]->name)}, {"kv_cache_dtype", {{"q4f16", "float16"}, {"fp16", "float16"}}}};
+    // Its dtype is but a file's suffix to the loader; and the type of the cache is asked for by older versions only.
+    json section{{"kv_cache_dtype", {{"q4f16", "float16"}, {"fp16", "float16"}}}};
+    for (const auto& d : onnx_dtypes)
+        if (options.name.empty() ? &d == find_onnx_dtype(dtypes[0]->name) : options.name == "model" + std::string(d.suffix))
+            section["dtype"] = std::string(d.name);
     if (!external.empty()) section["use_external_data_format"] = std::move(external);
     written["transformers.js_config"] = std::move(section);
     std::vector<std::pair<std::string, std::string>> texts{{"config.json", written.dump(2) + "\n"}};

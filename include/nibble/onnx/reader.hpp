@@ -75,7 +75,7 @@ struct read_attribute {
     std::string s{};
     std::vector<std::int64_t> ints{};
     std::vector<read_tensor> tensors{};
-    std::vector<read_graph> graphs{};
+    std::vector<read_graph> graphs;
 };
 
 struct read_node {
