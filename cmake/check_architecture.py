@@ -38,6 +38,7 @@ DEPENDENCIES = {
     "nlohmann": "core/json.hpp",
     "tl": "core/result.hpp",
     "httplib.h": "serve/http.hpp",
+    "protozero": "onnx/protobuf.hpp",
 }
 SYSTEM_FOLDERS = {"sys", "linux", "netinet"}
 
@@ -60,8 +61,12 @@ COVERED_ELSEWHERE = [
     ("codec/plain.hpp", "codec/registry_test.cpp", "a cast is tested by number_test.cpp; that each type has its codec, by the registry"),
     ("model/*.hpp", "model/mappings_test.cpp", "rows of one table are tested by a loop over the table"),
     ("model/chat_config.hpp", "convert/gen_config_test.cpp", "fields are tested by the configs that are made of them"),
+    ("convert/onnx_*.hpp", "convert/onnx_export_test.cpp", "what is written is read back and compared with the law"),
     ("convert/*.hpp", "convert/golden_test.cpp", "a conversion is tested whole, by its bytes"),
     ("shard/*.hpp", "convert/golden_test.cpp", "what is written is compared with whole folders of mlc_llm, byte by byte"),
+    ("onnx/protobuf.hpp", "onnx/reader_test.cpp", "the wire format is tested by the files that break it"),
+    ("onnx/check.hpp", "onnx/reader_test.cpp", "rules of a model that has been read"),
+    ("onnx/assembly.hpp", "onnx/graph_test.cpp", "pieces are tested by the files that they make"),
     ("serve/http.hpp", "serve/server_test.cpp", "the door to cpp-httplib holds no code of its own"),
     ("serve/local.hpp", "convert/doctor_test.cpp", "the doctor's way to a folder"),
     ("convert/template_check.hpp", "convert/doctor_test.cpp", "one of the doctor's findings"),
@@ -73,6 +78,7 @@ COVERED_ELSEWHERE = [
     ("source/gguf_*.hpp", "source/gguf_test.cpp", "parts of one format"),
     ("source/open.hpp", "convert/golden_test.cpp", "chooses between formats, which have tests of their own"),
     ("gpu/vulkan_context.hpp", "gpu/vulkan_test.cpp", "the lower half of one runner"),
+    ("cpu/nbits.hpp", "native/nbits_test.cpp", "compared with the law on two architectures: the compiler's own, and the one that all have"),
     ("cpu/simd.hpp", "cpu/encode_test.cpp", "the door to xsimd holds no code of its own worth a file"),
     ("cpu/matrix.hpp", "cpu/products_test.cpp", "what products are given, tested through them"),
     ("cpu/activations*.hpp", "cpu/products_test.cpp", "prepared activations mean nothing without the product that reads them"),

@@ -8,6 +8,8 @@ if(xsimd_VERSION VERSION_LESS 8.1)
   message(FATAL_ERROR "nibble needs xsimd 8.1 or newer, ${xsimd_VERSION} was found in ${xsimd_DIR}")
 endif()
 find_package(nlohmann_json 3.10 REQUIRED)
+# protozero reads and writes ONNX; it is headers alone, with no package file in any system.
+find_path(NIBBLE_PROTOZERO_INCLUDE protozero/pbf_writer.hpp REQUIRED)
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 if(NIBBLE_BUILD_COMMAND)

@@ -28,7 +28,7 @@ case "$system" in
 setup: this script knows Debian 12, Debian 13 and Ubuntu 24.04. On another system install, by its own package manager:
   a C++20 compiler        GCC 12 or newer, or Clang 14 or newer
   CMake 3.22 and Ninja    Python 3 and pkg-config for the tests
-  xsimd 8.1 or newer, tl-expected 1.0, nlohmann_json 3.10, CLI11 2.1 and cpp-httplib 0.11 (for the command), Catch2 2.13 or 3 (for the tests),
+  xsimd 8.1 or newer, tl-expected 1.0, nlohmann_json 3.10, protozero 1.7, CLI11 2.1 and cpp-httplib 0.11 (for the command), Catch2 2.13 or 3 (for the tests),
   Google Benchmark (for the benchmarks)
   for shaders, all optional: glslang 12 or newer, SPIRV-Tools, Vulkan's headers and loader, a Vulkan driver, Node and npm
 then:  cmake --preset test && cmake --build --preset test && ctest --preset test
@@ -41,7 +41,7 @@ esac
 tools=(c++:g++ cmake:cmake ninja:ninja-build git:git python3:python3 pkg-config:pkgconf)
 # The names are the same in all three systems; the versions are not (Catch2 is 2 in Debian 12 and 3 in the others, xsimd 8, 13, 12,
 # cpp-httplib 0.11, 0.18, 0.14).
-libraries=(libxsimd-dev libexpected-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev catch2 libbenchmark-dev)
+libraries=(libxsimd-dev libexpected-dev nlohmann-json3-dev libprotozero-dev libcli11-dev libcpp-httplib-dev catch2 libbenchmark-dev)
 if [ "$dev" = yes ]; then
     tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy ccache:ccache)
     tools+=(vulkaninfo:vulkan-tools)

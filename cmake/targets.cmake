@@ -23,6 +23,7 @@ add_library(nibble_formats INTERFACE)
 add_library(nibble::formats ALIAS nibble_formats)
 set_target_properties(nibble_formats PROPERTIES EXPORT_NAME formats)
 target_link_libraries(nibble_formats INTERFACE nibble nlohmann_json::nlohmann_json Threads::Threads)
+target_include_directories(nibble_formats SYSTEM INTERFACE $<BUILD_INTERFACE:${NIBBLE_PROTOZERO_INCLUDE}>)
 
 if(TARGET glslang::glslang-default-resource-limits)
   add_library(nibble_spirv INTERFACE)

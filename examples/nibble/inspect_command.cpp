@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `nibble inspect`: what is in a checkpoint or in a folder of MLC weights.
+// `nibble inspect`: what is in a checkpoint, in a folder of MLC weights or in an ONNX model.
 
 #include "nibble/convert/inspect.hpp"
 
@@ -46,10 +46,9 @@ void print(const convert::inspect_report& r) {
     rows.print();
     std::string types;
     for (const auto& [type, bytes] : r.by_type) types += (types.empty() ? "" : ", ") + size_text(bytes) + " " + type;
-    std::printf("\n%s, %s\n", r.format.c_str(),
-                r.model_type.empty() ? "model type not stated"
-                : r.recognised       ? ("model type " + r.model_type).c_str()
-                                     : ("model type " + r.model_type + ", which cannot be converted").c_str());
+    std::string of = r.model_type.empty() ? ", model type not stated" : ", model type " + r.model_type;
+    if (!r.model_type.empty() && !r.recognised) of += ", which cannot be converted";
+    std::printf("\n%s%s\n", r.format.c_str(), r.format == "ONNX" ? "" : of.c_str());
     if (!r.quantization.empty()) std::printf("quantization %s\n", r.quantization.c_str());
     std::printf("%zu tensors in %zu file%s: %s (%s)\n", r.tensors.size(), r.n_files, r.n_files == 1 ? "" : "s", size_text(r.n_bytes).c_str(), types.c_str());
     std::printf("%s parameters, %.2f bits each\n", count_text(r.n_values).c_str(), r.bits_per_value());
@@ -63,8 +62,8 @@ void add_inspect(CLI::App& app, context& shared) {
         source::open_options open;
     };
     auto a = std::make_shared<arguments>();
-    auto* sub = app.add_subcommand("inspect", "Show what is in a checkpoint or in a folder of MLC weights");
-    sub->add_option("path", a->path, "A Hugging Face folder, a .safetensors or .gguf file, or a folder of MLC weights")->required();
+    auto* sub = app.add_subcommand("inspect", "Show what is in a checkpoint, in a folder of MLC weights or in an ONNX model");
+    sub->add_option("path", a->path, "A Hugging Face folder, a .safetensors, .gguf or .onnx file, or a folder of MLC weights")->required();
     sub->add_flag("--follow-links", a->open.follow_links, "Allow symbolic links that lead out of the folder");
     shared.add_flags(*sub);
     sub->callback([a, &shared] {

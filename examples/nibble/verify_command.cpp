@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `nibble verify`: is a folder of MLC weights whole, and is it the model that it was made from?
 
+#include "nibble/convert/inspect.hpp"
 #include "nibble/convert/verify.hpp"
 
 #include <memory>
@@ -95,6 +96,26 @@ void print(const convert::verify_report& r, bool exact) {
         std::printf("Good: the folder is whole. (With --source MODEL its values are compared too.)\n");
 }
 
+/// An ONNX model: all that can be said of it without its source.
+void verify_onnx(const std::string& path, bool follow_links, context& shared) {
+    source::open_options options;
+    options.follow_links = follow_links;
+    auto report = convert::inspect(path, options);
+    if (!report) return print_failure(shared, report.error(), {{"good", false}});
+    const bool good = report->problems.empty();
+    if (shared.json)
+        print_json({{"good", good},
+                    {"path", path},
+                    {"tensors", report->tensors.size()},
+                    {"bytes", report->n_bytes},
+                    {"problems", command::to_json(report->problems)}});
+    else if (!shared.quiet && good)
+        std::printf("Good: %s, %zu constants; each node's inputs are there, and MatMulNBits nodes fit their weights.\n", size_text(report->n_bytes).c_str(),
+                    report->tensors.size());
+    print_remarks(shared, report->notes, {}, report->problems);
+    if (!good) shared.exit_code = exit_refused;
+}
+
 }  // namespace
 
 void add_verify(CLI::App& app, context& shared) {
@@ -106,8 +127,8 @@ void add_verify(CLI::App& app, context& shared) {
         convert::verify_options options;
     };
     auto a = std::make_shared<arguments>();
-    auto* sub = app.add_subcommand("verify", "Check a folder of MLC weights, and compare it with the model it was made from");
-    sub->add_option("folder", a->folder, "A folder of MLC weights")->required();
+    auto* sub = app.add_subcommand("verify", "Check a folder of MLC weights, and compare it with the model it was made from; or check an ONNX model");
+    sub->add_option("folder", a->folder, "A folder of MLC weights, or a .onnx file")->required();
     sub->add_option("--source", a->source, "The checkpoint it was made from");
     sub->add_option("--quantization", a->options.quantization, "Its quantization; recognised by the records where not given");
     sub->add_option("--model-type", a->options.model_type, "Its model type, where config.json has none or a wrong one");
@@ -118,6 +139,12 @@ void add_verify(CLI::App& app, context& shared) {
     sub->add_option("--threads", a->options.threads, "Threads to use; 0: as many as the machine has")->check(CLI::Range(0, 1024));
     shared.add_flags(*sub);
     sub->callback([a, &shared] {
+        if (std::filesystem::path(a->folder).extension() == ".onnx") {
+            if (a->source.empty() && !a->options.exact) return verify_onnx(a->folder, a->options.folder.follow_links, shared);
+            return print_failure(shared,
+                                 error{errc::unsupported, "an ONNX model is not compared with its source", a->folder, {}, {}, "leave out --source and --exact"},
+                                 {{"good", false}});
+        }
         auto options = a->options;
         options.md5 = !a->no_md5;
         options.source.follow_links = options.folder.follow_links;

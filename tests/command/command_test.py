@@ -413,6 +413,38 @@ class GenConfig(Command):
         self.assertIn("nobody", refused["problems"][0]["rule"])
 
 
+class Onnx(Command):
+    def setUp(self):
+        super().setUp()
+        write_model(self.model)
+        self.file = os.path.join(self.out, "onnx", "model.onnx")
+
+    def export(self, *arguments):
+        return run("export-onnx", self.model, "-o", self.out, *arguments)
+
+    def test_a_checkpoint_is_exported_inspected_verified_and_quantized(self):
+        self.expect(self.export("--dtype", "fp32,q4"), DONE, stdout="onnx/model_q4.onnx: .*\nllama, 64 tokens of context", stderr="there is no tokenizer.json")
+        self.assertEqual(sorted(contents(self.out)), ["config.json", "onnx/model.onnx", "onnx/model_q4.onnx"])
+        self.expect(run("inspect", os.path.join(self.out, "onnx", "model_q4.onnx")), DONE, stdout="q4 in 32s", stderr="6 MatMulNBits")
+        self.expect(run("verify", self.file), DONE, stdout="^Good: ")
+        small = self.path("small.onnx")
+        self.expect(run("quantize-onnx", self.file, "-o", small, "--symmetric", "--block", "32"), DONE, stdout="6 MatMul nodes quantized", stderr="")
+        self.assertLess(os.path.getsize(small), os.path.getsize(self.file))
+        done = json.loads(run("quantize-onnx", self.file, "-o", small, "--overwrite", "--json").stdout)
+        self.assertEqual([done["done"], done["quantized_nodes"]], [True, 6])
+
+    def test_refused_is_1_and_nothing_is_written(self):
+        self.expect(self.export("--dtype", "q5"), REFUSED, stdout="", stderr='unknown dtype "q5"; known are fp32, fp16')
+        self.expect(self.export("--model-type", "bloom"), REFUSED, stdout="", stderr="has no graph here")
+        self.expect(run("quantize-onnx", self.path("none.onnx"), "-o", self.path("x.onnx")), REFUSED, stdout="", stderr="No such file")
+        self.beside("model")
+        self.expect(self.export(), DONE)
+        self.expect(self.export(), REFUSED, stdout="", stderr="already holds a model .*--overwrite")
+        with open(os.path.join(self.out, "onnx", "model_q4.onnx"), "r+b") as f:
+            f.truncate(1000)
+        self.expect(run("verify", f.name), REFUSED, stdout="", stderr="at byte .* longer than what is left")
+
+
 class Package(Command):
     def setUp(self):
         super().setUp()

@@ -71,7 +71,14 @@ struct bf16_scale_unrounded : bf16_scale {
     static constexpr float divisor(float scale) { return scale; }
 };
 
-template <class Packing, class Scale, class Bias, std::size_t Group, class Layout = nk>
+/// MLC's fit: absmax over a symmetric range of codes, although more codes may fit in a word. A fit with an `encode` of its own takes
+/// its place (codec/onnx.hpp).
+struct absmax_fit {
+    template <class Packing, class Bias>
+    static constexpr int max_code = 2 * Bias::code;
+};
+
+template <class Packing, class Scale, class Bias, std::size_t Group, class Layout = nk, class Fit = absmax_fit>
 struct affine {
     using packing = Packing;
     using scale = Scale;
@@ -81,7 +88,7 @@ struct affine {
 
     static constexpr std::size_t group = Group;
     static constexpr int zero_code = Bias::code;
-    static constexpr int max_code = 2 * Bias::code;  ///< encoders use a symmetric range, although more codes may fit
+    static constexpr int max_code = Fit::template max_code<Packing, Bias>;  ///< of those that an encoder makes
     static constexpr std::size_t words_per_group = (Group + Packing::per_word - 1) / Packing::per_word;
     static_assert(max_code <= static_cast<int>(Packing::mask), "nibble: the bias does not fit in the codes");
 
@@ -103,6 +110,20 @@ struct affine {
     }
 
     static block encode(const float* w, std::size_t n, encode_options options = {}) {
+        if constexpr (requires { Fit::template encode<affine>(w, n); }) {
+            return Fit::template encode<affine>(w, n);
+        } else {
+            return encode_absmax(w, n, options);
+        }
+    }
+
+    static constexpr void put(block& b, std::size_t i, std::uint32_t c) {
+        auto& w = std::get<0>(b)[i / Packing::per_word];
+        w = static_cast<word>(w | Packing::put(c, i % Packing::per_word));
+    }
+
+private:
+    static block encode_absmax(const float* w, std::size_t n, encode_options options) {
         if (options.fit == fit::mse) {
             if (const auto best = detail::least_squares_scale<affine>(w, n)) return encode_nearest(w, n, *best);
         }
@@ -118,6 +139,7 @@ struct affine {
         return b;
     }
 
+public:
     /// The scale that absmax chooses, before it is stored: RND(max|w| / bias), where the maximum is taken as MLC's fold takes it
     /// (a NaN replaces the maximum, and the next value replaces the NaN).
     static constexpr float absmax_scale(const float* w, std::size_t n) {
@@ -141,10 +163,6 @@ struct affine {
     }
 
 private:
-    static constexpr void put(block& b, std::size_t i, std::uint32_t c) {
-        auto& w = std::get<0>(b)[i / Packing::per_word];
-        w = static_cast<word>(w | Packing::put(c, i % Packing::per_word));
-    }
     static constexpr std::uint32_t clamp_code(float whole) {
         whole = whole > 0.0F ? whole : 0.0F;  // NaN becomes 0
         return static_cast<std::uint32_t>(whole < static_cast<float>(max_code) ? whole : static_cast<float>(max_code));

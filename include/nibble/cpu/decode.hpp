@@ -327,9 +327,20 @@ NIBBLE_INLINE void end_of_streams() {
 
 namespace detail {
 
+/// The codec whose words of u32 are the same bytes: of nibbles in bytes, in groups of 32 (ONNX Runtime's).
+template <class C>
+struct wide_words_of {
+    using type = C;
+};
+template <class Scale, class Bias, class Layout, class Fit>
+struct wide_words_of<affine<low_first<4, std::uint8_t>, Scale, Bias, 32, Layout, Fit>> {
+    using type = affine<low_first<4, std::uint32_t>, Scale, Bias, 32, Layout, Fit>;
+};
+
 /// decode_row, whose whole vectors may go past the caches.
-template <class Arch, class C, class Out, bool streamed>
+template <class Arch, class Codec, class Out, bool streamed>
 NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
+    using C = typename wide_words_of<Codec>::type;
     using word = typename C::packing::word;
     using stored_scale = typename C::scale::type;
     constexpr std::size_t per_word = C::packing::per_word;

@@ -14,6 +14,20 @@ inline void refuse_gemma_bias(config& c) {
     if (c.flag("attention_bias", false)) c.problem("\"attention_bias\" is true, but mlc_llm's Gemma has no biases");
 }
 
+/// Sizes with the defaults of Gemma3TextConfig, which configs of whole models leave out.
+inline decoder_sizes gemma3_sizes(config& c, std::uint64_t vocab) {
+    decoder_sizes d;
+    d.layers = c.layers("num_hidden_layers");
+    d.hidden = c.need("hidden_size");
+    d.intermediate = c.need("intermediate_size");
+    d.vocab = c.get_nonzero("vocab_size", vocab);
+    d.heads = c.get("num_attention_heads", 8, 1);
+    d.kv_heads = c.get("num_key_value_heads", 4, 1);
+    d.head_dim = c.get("head_dim", 256, 1);
+    (void)c.divide("num_attention_heads by num_key_value_heads", d.heads, d.kv_heads);
+    return d;
+}
+
 }  // namespace detail
 
 inline mapping gemma(config& c) {
@@ -37,15 +51,7 @@ inline mapping gemma3(config& c) {
     if (multimodal && !c.has_object("text_config")) c.problem("\"text_config\" is not an object");
     if (multimodal) c.enter("text_config", false);
     detail::refuse_gemma_bias(c);
-    decoder_sizes d;
-    d.layers = c.layers("num_hidden_layers");
-    d.hidden = c.need("hidden_size");
-    d.intermediate = c.need("intermediate_size");
-    d.vocab = c.get_nonzero("vocab_size", outer_vocab);
-    d.heads = c.get("num_attention_heads", 8, 1);
-    d.kv_heads = c.get("num_key_value_heads", 4, 1);
-    d.head_dim = c.get("head_dim", 256, 1);
-    (void)c.divide("num_attention_heads by num_key_value_heads", d.heads, d.kv_heads);
+    const auto d = detail::gemma3_sizes(c, outer_vocab);
 
     const auto attention = [](const block& layer, const decoder_sizes& s) {
         const auto self = layer.in("self_attn");
