@@ -243,7 +243,8 @@ struct attention_decode {
     /// with all its lanes along the head: as many positions at once as there are lanes for.
     [[nodiscard]] static program build(const kernel_spec& spec) {
         shader s(name);
-        const auto [threads, tile, positions, block, copies] = shape_of(spec);
+        const shape cut = shape_of(spec);
+        const u32 threads = cut.threads, tile = cut.tile, block = cut.block, positions = cut.positions, copies = cut.copies;
         s.about("y = softmax(scale q K) V: " + std::to_string(block) + " queries share each reading of K and V, " + std::to_string(tile) +
                 " positions at once");
         s.sizes({"m", "capacity", "kv_heads"});
@@ -311,19 +312,20 @@ struct attention_decode {
         s.barrier();
 
         s.for_("base", first, end, tile, [&](const expr<u32>& base) {
-            const auto key = s.let("key", a.entry(min(base + local / 4u, last)));
+            const auto own_key = s.let("own_key", a.entry(min(base + local / 4u, last)));
             std::vector<place<f32>> dots;
             for (u32 r = 0; r < block; ++r) dots.push_back(s.var<f32>("qk", 0.0F));
             s.for_("i", local % 4u, vectors, 4u, [&](const expr<u32>& i) {
-                const auto k = s.let("k", a.k_cache[key + i]);
+                const auto k = s.let("k", a.k_cache[own_key + i]);
                 for (u32 r = 0; r < block; ++r) dots[r] += dot(queries[i + r * vectors], k);
             });
             for (u32 r = 0; r < block; ++r) products[local + r * threads] = dots[r];
             s.barrier();
             s.for_("i", local, block * tile, threads, [&](const expr<u32>& i) {
-                const auto at = a.position(row_of(i / tile));
-                const auto product = products[i * 4u] + products[i * 4u + 1u] + products[i * 4u + 2u] + products[i * 4u + 3u];
-                scores[i] = select(a.sees(s.let("at", at), s.let("seen", base + i % tile)), a.scores(s.let("score", product)), detail::unseen_score);
+                const auto at = s.let("at", a.position(row_of(i / tile)));
+                const auto key = s.let("key", base + i % tile);
+                const auto qk = s.let("qk", products[i * 4u] + products[i * 4u + 1u] + products[i * 4u + 2u] + products[i * 4u + 3u]);
+                scores[i] = select(a.sees(at, key), a.scores(qk), detail::unseen_score);
             });
             s.barrier();
             s.for_("i", local, block * tile, threads, [&](const expr<u32>& i) {
