@@ -302,7 +302,7 @@ private:
             const auto place = s_->let("place", row * k_ + min(at + i, k_ - 1u));
             return select(at + i < k_, (*numbers_)[place], 0.0F);
         };
-        return vec4(one(0), one(1), one(2), one(3));
+        return vec_of(std::array{one(0), one(1), one(2), one(3)});  // in this order, which arguments of a function do not have
     }
     std::vector<values> read_columns(const activation_reader<chunk>& x, std::size_t columns, const expr<u32>& at) {
         std::vector<values> xs;
