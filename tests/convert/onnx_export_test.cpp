@@ -260,6 +260,32 @@ TEST_CASE("an export that cannot be right is refused, and nothing is written", "
     CHECK(has(problems(), "shape [96, 64] where config.json makes"));
 }
 
+TEST_CASE("weights that no number of the model's type can be are refused", "[convert][onnx]") {
+    using namespace onnx_tests;
+    const temp_folder folder;
+    const auto exported = [&](const std::string& tensor, float value, const std::string& dtype) {
+        tiny_llama model;
+        model.values(tensor)[7] = value;
+        model.write(folder / "in");
+        convert::onnx_export_options options;
+        options.dtypes = {dtype};
+        options.overwrite = true;
+        const auto report = convert::export_onnx(folder / "in", folder / "out", options);
+        CHECK(std::filesystem::exists(folder / "out/config.json") == report.has_value());
+        return report ? all(report->problems) : report.error().message();
+    };
+    const float infinity = std::numeric_limits<float>::infinity();
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    CHECK(has(exported(layer + "mlp.up_proj.weight", nan, "q4"), "mlp.up_proj.weight': it has values that are NaN or infinite"));
+    CHECK(has(exported(layer + "mlp.up_proj.weight", -infinity, "fp32"), "NaN or infinite"));
+    CHECK(has(exported("model.embed_tokens.weight", infinity, "q8"), "NaN or infinite"));
+    CHECK(has(exported("model.norm.weight", nan, "q4"), "NaN or infinite"));
+    CHECK(has(exported("lm_head.weight", 65520.0F, "q4f16"), "beyond the range of f16"));
+    CHECK(has(exported(layer + "input_layernorm.weight", -1e5F, "fp16"), "beyond the range of f16"));
+    CHECK(exported("lm_head.weight", 65519.0F, "q4f16").empty());
+    CHECK(exported("lm_head.weight", 1e5F, "q4").empty());
+}
+
 TEST_CASE("the MatMuls of a model are quantized, the rest of it is copied", "[convert][onnx]") {
     using namespace onnx_tests;
     const temp_folder folder;

@@ -63,7 +63,8 @@ public:
                     for (const auto i : planned.sources)
                         if (auto same = plan_.model.files[plan_.model.tensors[i].file]->check_unchanged(); !same) return same;
                     return {};
-                }};
+                },
+                planned.of.sources.front()};
     }
     /// Tensors that no matrix was made of.
     [[nodiscard]] std::vector<const source::tensor*> unused() const {

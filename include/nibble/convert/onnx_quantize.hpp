@@ -143,8 +143,11 @@ private:
             const auto type = p->weight->type;
             const encoding stored = type == 1 ? encoding::f32 : type == 10 ? encoding::f16 : encoding::bf16;
             const auto from = where->from;
-            matrix_source source{p->n, p->k, [at = *where, stored, k = p->k, n = p->n] { return std::make_unique<column_reader>(at, stored, k, n); },
-                                 [from] { return from->check_unchanged(); }};
+            matrix_source source{p->n,
+                                 p->k,
+                                 [at = *where, stored, k = p->k, n = p->n] { return std::make_unique<column_reader>(at, stored, k, n); },
+                                 [from] { return from->check_unchanged(); },
+                                 {}};
             for (auto& t : nbits_constants(p->weight->name, std::move(source), options_.weights, static_cast<onnx::element>(type), threads_)) {
                 report_->bytes_after += t.n_bytes;
                 added_[owner].push_back(std::move(t));

@@ -32,6 +32,7 @@ struct matrix_source {
     std::uint64_t n = 0, k = 0;
     std::function<std::unique_ptr<matrix_reader>()> open;
     std::function<result<void>()> check{};  ///< an error if its file has changed; asked before each stretch
+    std::string finite{};                   ///< a name: values that are not finite, or not in the type that they are cast to, are an error of it
 };
 
 /// How MatMulNBits' weights are made. The scales' type is that of the activations, and the weights are cast to it first.
@@ -112,6 +113,26 @@ inline void round_to(onnx::element type, float* values, std::uint64_t n) {
 
 [[nodiscard]] constexpr std::uint64_t bytes_of(onnx::element type) { return type == onnx::element::f32 ? 4 : 2; }
 
+/// An error if a value is not finite in the type that it is to be cast to.
+[[nodiscard]] inline result<void> check_finite(const matrix_source& source, onnx::element type, const float* values, std::uint64_t n) {
+    if (source.finite.empty()) return {};
+    // Magnitudes are in the order of their bits; these are the least that f16 and bf16 round to infinity.
+    const std::uint32_t limit = type == onnx::element::f16 ? 0x477FF000u : type == onnx::element::bf16 ? 0x7F7F8000u : 0x7F800000u;
+    std::uint32_t largest = 0;
+    for (std::uint64_t i = 0; i < n; ++i) {
+        const auto magnitude = std::bit_cast<std::uint32_t>(values[i]) & 0x7FFFFFFFu;
+        largest = largest > magnitude ? largest : magnitude;
+    }
+    if (largest < limit) return {};
+    const bool finite = largest < 0x7F800000u;
+    return fail(error{errc::refused,
+                      finite ? "it has values beyond the range of f16" : "it has values that are NaN or infinite",
+                      {},
+                      source.finite,
+                      {},
+                      finite ? "take a dtype without f16" : "correct the checkpoint"});
+}
+
 /// About so many bytes are made at a time.
 inline constexpr std::uint64_t stretch_bytes = 4 << 20;
 
@@ -167,6 +188,7 @@ private:
                 for (std::uint64_t at = first; at < last; at += step) {
                     const auto count = std::min(step, last - at);
                     if (auto read = readers[thread]->rows(begin + at, count, w.data()); !read) return read;
+                    if (auto good = check_finite(source_, type_, w.data(), count * source_.k); !good) return good;
                     round_to(type_, w.data(), count * source_.k);
                     for (std::uint64_t i = 0; i < count; ++i) {
                         const auto row = begin + at + i;
@@ -239,6 +261,7 @@ inline void cast_to(onnx::element type, const float* from, std::uint64_t n, std:
                 if (auto same = source.check(); !same) return same;
             const auto n = std::min(step, source.n - begin);
             if (auto read = reader->rows(begin, n, w.data()); !read) return read;
+            if (auto good = detail::check_finite(source, type, w.data(), n * source.k); !good) return good;
             detail::cast_to(type, w.data(), n * source.k, bytes.data());
             if (auto written = to(bytes_view(bytes.data(), n * source.k * detail::bytes_of(type))); !written) return written;
         }
@@ -267,6 +290,7 @@ inline void cast_to(onnx::element type, const float* from, std::uint64_t n, std:
             for (std::uint64_t begin = 0; begin < source.n; begin += step) {
                 const auto n = std::min(step, source.n - begin);
                 if (auto read = reader->rows(begin, n, w.data()); !read) return read;
+                if (auto good = detail::check_finite(source, type, w.data(), n * source.k); !good) return good;
                 detail::cast_to(type, w.data(), n * source.k, cast.data());
                 const auto turn = [&](auto zero) {
                     using word = decltype(zero);
