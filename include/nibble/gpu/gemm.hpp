@@ -44,6 +44,8 @@ public:
     [[nodiscard]] expr<u32> w_at(const expr<u32>& v, const expr<u32>& row) const { return v * (width() + 1) + row; }
     [[nodiscard]] u32 x_size(u32 vectors) const { return vectors * (rows() + 1); }
     [[nodiscard]] u32 w_size(u32 vectors) const { return vectors * (width() + 1); }
+    /// How many things workgroup memory holds on every device, where each is so many bytes of a row, for all rows of X and of W in the tile.
+    [[nodiscard]] u32 fitting(u32 bytes) const { return static_cast<u32>(device_limits{}.max_workgroup_bytes) / (bytes * (x_size(1) + w_size(1))); }
     /// Vector v of this invocation's rows, and of its columns, under a name.
     template <shader_value T>
     [[nodiscard]] std::vector<expr<T>> own_rows(std::string_view name, const elements<T, place>& tile, const expr<u32>& v) const {
@@ -137,10 +139,10 @@ struct gemm {
         s.act = activation::silu;
         add("f16, bias, SiLU, residual, sizes as parameters", s, 3, 45, 480, false);
         s = {};
-        s.tune.threads_m = s.tune.threads_n = 16, s.tune.k_per_tile = 16;
+        s.tune.threads_m = s.tune.threads_n = 16;
         add("f32, 16 x 16 threads", s, 70, 65, 320);
         s = {};
-        s.tune.m_per_thread = s.tune.n_per_thread = 8, s.tune.k_per_tile = 16;
+        s.tune.m_per_thread = s.tune.n_per_thread = 8;
         add("f32, 8 x 8 a thread", s, 65, 70, 200);
         return all;
     }
@@ -164,7 +166,7 @@ struct gemm {
 
         const detail::output_tile tile(s, t, m, columns);
         constexpr u32 chunks = reader::chunks;
-        const u32 units = units_of_tile<C>(t.k_per_tile);
+        const u32 units = units_of_tile<C>(std::min(t.k_per_tile, tile.fitting(4)));
         const u32 vectors = units * chunks;
         auto x_tile = s.shared<vector>("x_tile", tile.x_size(vectors));
         auto w_tile = s.shared<vector>("w_tile", tile.w_size(vectors));

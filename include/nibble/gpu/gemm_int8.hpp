@@ -54,7 +54,7 @@ struct gemm_int8 {
         s.grid(t.threads_m * t.threads_n, detail::output_tile::workgroups(t, columns));
 
         const detail::output_tile tile(s, t, m, columns);
-        const u32 steps = std::max(1u, 2 * t.k_per_tile / reader::step);
+        const u32 steps = std::max(1u, std::min(2 * t.k_per_tile / reader::step, tile.fitting(codes_of::step_words * 4 + 8)));  // codes and scales
         const u32 vectors = steps * x.step_vectors;
         auto x_tile = s.shared<vector>("x_tile", tile.x_size(vectors));
         auto w_tile = s.shared<vector>("w_tile", tile.w_size(vectors));

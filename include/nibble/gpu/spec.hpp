@@ -31,7 +31,7 @@ struct tuning {
     u32 threads_n = 8;
     u32 m_per_thread = 4;
     u32 n_per_thread = 4;  ///< a multiple of 4
-    u32 k_per_tile = 32;   ///< GEMM: values along K that workgroup memory holds at once, as near below this as the codec allows
+    u32 k_per_tile = 32;   ///< GEMM: values along K that workgroup memory holds at once, as near below this as codec and memory allow
     u32 workgroup = 64;    ///< invocations of a workgroup in all other kernels
     u32 slice = 2048;      ///< argmax, top_k: numbers of a row that a workgroup looks at
     u32 loads = 16;        ///< stream_read: vectors that an invocation reads
