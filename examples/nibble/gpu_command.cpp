@@ -272,7 +272,7 @@ void add_check(CLI::App& app, context& shared, const std::shared_ptr<std::string
                                 "the driver or the kernel is wrong: try another driver, and report it"});
         });
         if (!checked) return print_failure(shared, checked.error());
-        json document{{"kernels", json::array()}, {"problems", to_json(problems)}};
+        json document{{"kernels", json::array()}, {"problems", command::to_json(problems)}};
         table rows({"kernel", "ran", "skipped", "wrong", "error (bound)"});
         for (const auto& [name, l] : lines) {
             std::string errors;

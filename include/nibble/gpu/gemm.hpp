@@ -60,12 +60,9 @@ public:
     template <class F>
     void share(u32 rows, u32 per_row, bool along_rows, F&& f) const {
         s_->for_("item", s_->local_index(), rows * per_row, invocations(), [&](const expr<u32>& item) {
-            if (per_row == 1)
-                f(item, expr<u32>(0u));
-            else if (along_rows)
-                f(s_->let("tile_row", item % rows), s_->let("piece", item / rows));
-            else
-                f(s_->let("tile_row", item / per_row), s_->let("piece", item % per_row));
+            if (per_row == 1) return f(item, expr<u32>(0u));
+            const auto tile_row = s_->let("tile_row", along_rows ? item % rows : item / per_row);
+            f(tile_row, s_->let("piece", along_rows ? item / rows : item % per_row));
         });
     }
 
