@@ -40,7 +40,7 @@ void check_codes() {
     using codes_of = gpu::detail::int8_codes<C>;
     std::mt19937 bits(7);
     for (int repeat = 0; repeat < 100; ++repeat) {
-        const u32 unit = bits();
+        const auto unit = static_cast<u32>(bits());
         std::array<int, gpu::detail::int8_order<C>::unit> seen{};
         for (unsigned i = 0; i < codes_of::words; ++i) {
             const u32 four = codes_of::of(unit, i);

@@ -30,15 +30,30 @@ struct gemm_int8 {
         s = {};
         s.tune.threads_m = s.tune.threads_n = 16;
         add("f32, 16 x 16 threads", s, 70, 65, 320);
+        s = {};
+        s.tune.m_per_thread = 8;
+        add("f32, 8 x 4 a thread", s, 65, 35, 200);
         return all;
     }
 
     template <packed_codec C>
     [[nodiscard]] static program build(const kernel_spec& spec, std::string_view codec) {
+        // Two u32 are read at once, unless an invocation has so many sums that the text would grow long.
+        constexpr unsigned width = detail::int8_codes<C>::step_words % 2 == 0 && weight_reader<C>::units % 2 == 0 ? 2 : 1;
+        return spec.tune.m_per_thread * spec.tune.n_per_thread > 16 ? build_of<C, 1>(spec, codec) : build_of<C, width>(spec, codec);
+    }
+
+    template <packed_codec C>
+    [[nodiscard]] static example make_example(const trial& of) {
+        return detail::int8_product_example<C>(of, of.size("m"));
+    }
+
+private:
+    /// `width` u32 are read at once, which `joined` units fill.
+    template <packed_codec C, unsigned width>
+    [[nodiscard]] static program build_of(const kernel_spec& spec, std::string_view codec) {
         using reader = weight_reader<C>;
         using codes_of = detail::int8_codes<C>;
-        // u32 that are read at once, and the units that fill them.
-        constexpr unsigned width = codes_of::step_words % 2 == 0 && reader::units % 2 == 0 ? 2 : 1;
         constexpr unsigned joined = codes_of::words % width == 0 ? 1 : 2;
         using vector = vec_or_scalar<u32, width>;
         shader s(name, codec);
@@ -120,11 +135,6 @@ struct gemm_int8 {
         });
         tile.store(out, sums);
         return s.finish();
-    }
-
-    template <packed_codec C>
-    [[nodiscard]] static example make_example(const trial& of) {
-        return detail::int8_product_example<C>(of, of.size("m"));
     }
 };
 
