@@ -178,11 +178,13 @@ struct gemm {
             // What lies beyond the end of a row is read in its place from before it, and not added.
             tile.share(tile.rows(), vectors, false, [&](const expr<u32>& row, const expr<u32>& v) {
                 const auto at = first * reader::unit + v * reader::chunk;
-                x_tile[tile.x_at(v, row)] = x.at(s.let("x_row", tile.row_of_x(row)), s.let("at", guarded ? min(at, k - reader::chunk) : at));
+                const auto x_row = s.let("x_row", tile.row_of_x(row));
+                x_tile[tile.x_at(v, row)] = x.at(x_row, s.let("at", guarded ? min(at, k - reader::chunk) : at));
             });
             tile.share(tile.width(), units, C::layout::transposed, [&](const expr<u32>& row, const expr<u32>& u) {
                 const auto unit = s.let("unit", whole_tiles ? first + u : min(first + u, all_units - 1u));
-                const auto values = weights.unit_values(s.let("w_row", tile.row_of_w(row)), unit / reader::units, unit % reader::units);
+                const auto w_row = s.let("w_row", tile.row_of_w(row));
+                const auto values = weights.unit_values(w_row, unit / reader::units, unit % reader::units);
                 for (u32 c = 0; c < chunks; ++c) w_tile[tile.w_at(u * chunks + c, row)] = values[c];
             });
             s.barrier();

@@ -106,7 +106,8 @@ private:
                 }
             });
             tile.share(tile.width(), steps, along_n, [&](const expr<u32>& row, const expr<u32>& step) {
-                w_scale_tile[tile.w_at(step, row)] = weights.scale(s.let("w_row", tile.row_of_w(row)), inside(step, 1));
+                const auto w_row = s.let("w_row", tile.row_of_w(row));
+                w_scale_tile[tile.w_at(step, row)] = weights.scale(w_row, inside(step, 1));
             });
             s.barrier();
             const auto end = whole_tiles ? expr<u32>(steps) : min(all_steps - first, expr<u32>(steps));

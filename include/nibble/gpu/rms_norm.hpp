@@ -144,7 +144,12 @@ private:
         s.if_(row >= n_rows, [&] { s.return_(); });
         const auto width = spec.k == 0 ? s.let("width", k / Width) : k / Width;
         const auto heads = [&] { return s.size("heads"); };
-        const auto first = s.let("first", spec.per_head ? (row / heads() * s.size("stride") + s.size("first")) / Width + row % heads() * width : row * width);
+        const auto first_of_head = [&] {
+            const auto in_row = row % heads() * width;
+            const auto stride = s.size("stride");
+            return (row / heads() * stride + s.size("first")) / Width + in_row;
+        };
+        const auto first = s.let("first", spec.per_head ? first_of_head() : row * width);
         const auto h = [&](const expr<u32>& i) {
             if (residual) return (*x)[first + i] + (*residual)[first + i];
             return x ? (*x)[first + i] : y[first + i];
