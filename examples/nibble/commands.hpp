@@ -35,6 +35,7 @@ void add_chat_template(CLI::App& app, context& shared);
 void add_serve(CLI::App& app, context& shared);
 void add_doctor(CLI::App& app, context& shared);
 void add_check(CLI::App& app, context& shared);
+void add_gpu(CLI::App& app, context& shared);
 void add_export_onnx(CLI::App& app, context& shared);
 void add_quantize_onnx(CLI::App& app, context& shared);
 

@@ -148,10 +148,12 @@ void add_emit(CLI::App& app, context& shared) {
 
 struct selection {
     std::vector<std::string> kernels, codecs;
+    bool quick = false;
 
     void add_options(CLI::App& sub) {
         sub.add_option("--kernel", kernels, "Only these kernels");
         sub.add_option("--codec", codecs, "Only these codecs (kernels without weights are taken all the same)");
+        sub.add_flag("--quick", quick, "One trial of each kernel and codec");
     }
     [[nodiscard]] result<std::vector<gpu::catalog_entry>> entries() const {
         const auto wanted = [](const std::vector<std::string>& names, const std::string& name) {
@@ -159,7 +161,9 @@ struct selection {
         };
         std::vector<gpu::catalog_entry> chosen;
         for (const auto& e : gpu::catalog()) {
-            if (wanted(kernels, e.kernel) && (e.codec.empty() || wanted(codecs, e.codec))) chosen.push_back(e);
+            if (!wanted(kernels, e.kernel) || !(e.codec.empty() || wanted(codecs, e.codec))) continue;
+            if (quick && !chosen.empty() && chosen.back().kernel == e.kernel && chosen.back().codec == e.codec) continue;
+            chosen.push_back(e);
         }
         if (chosen.empty()) return fail(error{errc::unsupported, "there is nothing of that name", {}, {}, {}, "`nibble gpu list` names kernels and codecs"});
         return chosen;

@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
     command::add_serve(app, shared);
     command::add_doctor(app, shared);
     command::add_check(app, shared);
+    command::add_gpu(app, shared);
     command::add_export_onnx(app, shared);
     command::add_quantize_onnx(app, shared);
 

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """All GPU kernels, as `nibble gpu trials` writes them, before the judges: validators, compilers, and software devices that run them.
 
-usage: trials_test.py NIBBLE validate|null|vulkan|dawn|chromium
+usage: trials_test.py NIBBLE validate|null|vulkan|dawn|chromium [--all]
   validate   every kernel, codec and variant: SPIR-V by spirv-val, WGSL by naga
   null       every one in Dawn without a driver
-  vulkan     a representative set on a Vulkan device, as `nibble gpu check`: lavapipe, or what VK_DRIVER_FILES names
-  dawn       the same as WGSL in Dawn
+  vulkan     on a Vulkan device, as `nibble gpu check`: lavapipe, or what VK_DRIVER_FILES names. One trial of each kernel with one codec;
+             with --all every trial, with a codec of each kind
+  dawn       the same as WGSL in Dawn, with one codec
   chromium   the same, what is f32, in a headless browser
 Ends with 77 and the reason where a judge is not installed.
 """
@@ -55,11 +56,12 @@ def write_trials(nibble, folder, *options):
         return json.load(f)
 
 
-def of_codecs(codecs):
-    return [word for c in codecs for word in ("--codec", c)]
+def chosen(everything, codecs):
+    """A software device compiles a kernel in a second or two: all of them are for CI."""
+    return [word for c in (codecs if everything else codecs[:1]) for word in ("--codec", c)] + ([] if everything else ["--quick"])
 
 
-def validate(nibble, folder):
+def validate(nibble, folder, _):
     jobs = write_trials(nibble, folder, "--texts-only")
     files = [os.path.join(folder, job[kind]) for job in jobs for kind in ("wgsl_wgpu", "spirv") if kind in job]
     done = run(sys.executable, os.path.join(HERE, "validate.py"), *files)
@@ -78,7 +80,7 @@ def run_wgsl(folder, *options):
         fail(f"run_wgsl.mjs ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def null(nibble, folder):
+def null(nibble, folder, _):
     write_trials(nibble, folder, "--texts-only")
     report = run_wgsl(folder, "--validate-only", "--null")
     wrong = [job for job in report["jobs"] if not job["ok"] and "lacks" not in job]
@@ -143,29 +145,29 @@ def compare(jobs, folder, report):
         fail("\n".join(wrong[:20]) or "nothing ran")
 
 
-def dawn(nibble, folder):
-    jobs = write_trials(nibble, folder, *of_codecs(REPRESENTATIVE[:1]))
+def dawn(nibble, folder, everything):
+    jobs = write_trials(nibble, folder, *chosen(everything, REPRESENTATIVE[:1]))
     compare(jobs, folder, run_wgsl(folder))
 
 
-def chromium(nibble, folder):
-    jobs = write_trials(nibble, folder, *of_codecs(REPRESENTATIVE[:1]))
+def chromium(nibble, folder, everything):
+    jobs = write_trials(nibble, folder, *chosen(everything, REPRESENTATIVE[:1]))
     compare(jobs, folder, run_wgsl(folder, "--chromium"))
 
 
-def vulkan(nibble, _):
+def vulkan(nibble, _, everything):
     listed = json.loads(run(nibble, "gpu", "list", "--json", env=device()).stdout)
     if not listed["devices"]:
         skip(listed.get("devices_problem", "there is no Vulkan device"))
-    done = run(nibble, "gpu", "check", *of_codecs(REPRESENTATIVE), env=device())
+    done = run(nibble, "gpu", "check", *chosen(everything, REPRESENTATIVE), env=device())
     print(listed["devices"][0]["name"], done.stdout, done.stderr[-4000:], sep="\n")
     sys.exit(done.returncode)
 
 
 def main():
-    nibble, mode = sys.argv[1:]
+    nibble, mode, *options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        {"validate": validate, "null": null, "vulkan": vulkan, "dawn": dawn, "chromium": chromium}[mode](nibble, folder)
+        {"validate": validate, "null": null, "vulkan": vulkan, "dawn": dawn, "chromium": chromium}[mode](nibble, folder, options == ["--all"])
 
 
 main()

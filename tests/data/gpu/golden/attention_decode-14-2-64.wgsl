@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>,
     var values_6: vec4<f32> = vec4<f32>(0.0);
     workgroupBarrier();
     for (var base = first; base < end; base += 16u) {
-        let key = (first_entry + min(base + local_index / 4u, last)) * 16u;
+        let own_key = (first_entry + min(base + local_index / 4u, last)) * 16u;
         var qk: f32 = 0.0;
         var qk_1: f32 = 0.0;
         var qk_2: f32 = 0.0;
@@ -68,7 +68,7 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>,
         var qk_5: f32 = 0.0;
         var qk_6: f32 = 0.0;
         for (var i_1 = local_index % 4u; i_1 < 16u; i_1 += 4u) {
-            let k = k_cache[key + i_1];
+            let k = k_cache[own_key + i_1];
             qk += dot(queries[i_1], k);
             qk_1 += dot(queries[i_1 + 16u], k);
             qk_2 += dot(queries[i_1 + 32u], k);
@@ -87,10 +87,10 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>,
         workgroupBarrier();
         for (var i_2 = local_index; i_2 < 112u; i_2 += 64u) {
             let row_2 = min(first_row + i_2 / 16u, last_row);
-            let score = products[i_2 * 4u] + products[i_2 * 4u + 1u] + products[i_2 * 4u + 2u] + products[i_2 * 4u + 3u];
-            let seen = base + i_2 % 16u;
             let at = params.start + row_2 / 7u;
-            scores[i_2] = select(-1e+30, score * params.scale, seen <= at);
+            let key = base + i_2 % 16u;
+            let qk_7 = products[i_2 * 4u] + products[i_2 * 4u + 1u] + products[i_2 * 4u + 2u] + products[i_2 * 4u + 3u];
+            scores[i_2] = select(-1e+30, qk_7 * params.scale, key <= at);
         }
         workgroupBarrier();
         for (var i_3 = local_index; i_3 < 112u; i_3 += 64u) {

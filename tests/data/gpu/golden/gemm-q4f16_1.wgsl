@@ -31,15 +31,15 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>,
     var sum_3: vec4<f32> = vec4<f32>(0.0);
     for (var first = 0u; first < 512u; first += 4u) {
         for (var item = local_index; item < 256u; item += 64u) {
-            let piece = item % 8u;
             let tile_row = item / 8u;
-            let at = first * 8u + piece * 4u;
+            let piece = item % 8u;
             let x_row = min(first_m + tile_row, params.m - 1u);
+            let at = first * 8u + piece * 4u;
             x_tile[piece * 33u + tile_row] = x[(x_row * 4096u + at) / 4u];
         }
         for (var item_1 = local_index; item_1 < 128u; item_1 += 64u) {
-            let piece_1 = item_1 % 4u;
             let tile_row_1 = item_1 / 4u;
+            let piece_1 = item_1 % 4u;
             let unit = first + piece_1;
             let w_row = min(first_n + tile_row_1, 4095u);
             let word = weights[w_row * 128u + (unit / 4u + unit % 4u / 4u)][unit % 4u % 4u];
