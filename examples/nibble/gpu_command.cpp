@@ -109,10 +109,10 @@ void add_spec_options(CLI::App& sub, const std::shared_ptr<gpu::kernel_spec>& sp
 }
 
 void add_emit(CLI::App& app, context& shared) {
-    struct arguments {
+    struct emit_arguments {
         std::string kernel, codec = "q4f16_1", form = "wgsl", out;
     };
-    auto a = std::make_shared<arguments>();
+    auto a = std::make_shared<emit_arguments>();
     auto spec = std::make_shared<gpu::kernel_spec>();
     auto preset = std::make_shared<std::string>();
     auto* sub = app.add_subcommand("emit", "Print a kernel, or write it beside its manifest");
@@ -172,12 +172,12 @@ struct selection {
 
 /// Everything that a runner in another language needs: texts, a list of jobs with manifests, inputs and expected outputs.
 void add_trials(CLI::App& app, context& shared) {
-    struct arguments {
+    struct trial_arguments {
         std::string out;
         selection only;
         bool texts_only = false;
     };
-    auto a = std::make_shared<arguments>();
+    auto a = std::make_shared<trial_arguments>();
     auto* sub = app.add_subcommand("trials", "Write every kernel that is tried, with its inputs and what it must give, for a runner of yours");
     sub->add_option("-o,--output", a->out, "A folder")->required();
     a->only.add_options(*sub);
@@ -298,12 +298,12 @@ void add_check(CLI::App& app, context& shared, const std::shared_ptr<std::string
 }
 
 void add_bench(CLI::App& app, context& shared, const std::shared_ptr<std::string>& device) {
-    struct arguments {
+    struct bench_arguments {
         std::vector<std::string> shapes{"4096x4096", "14336x4096", "4096x14336"};
         std::uint64_t working_set_mb = 512;
         gpu_bench_options options;
     };
-    auto a = std::make_shared<arguments>();
+    auto a = std::make_shared<bench_arguments>();
     a->options.codecs = {"q4f16_1"};
     a->options.batches = {512};
     static const std::map<std::string, gpu::scalar> types{{"f16", gpu::scalar::f16}, {"f32", gpu::scalar::f32}};

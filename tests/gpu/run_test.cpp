@@ -7,7 +7,7 @@
 #include <string>
 
 #include "examples/nibble/gpu_catalog.hpp"
-#include "nibble/codec/affine.hpp"
+#include "nibble/codec/onnx.hpp"
 #include "nibble/gpu/dequantize.hpp"
 #include "nibble/gpu/gemm.hpp"
 #include "nibble/gpu/gemv.hpp"
@@ -77,6 +77,12 @@ struct crooked {
 static_assert(shader_codec<two_bits> && shader_codec<crooked>);
 static_assert(bits_per_value<two_bits> == 2.5);
 
+// And ONNX's, which bring two's complement, and zero points of their own.
+using two_bits_of_onnx = nbits<2, f16_scale, 64>;
+using eight_bits_of_onnx = nbits<8, f32_scale, 16>;
+using signed_of_onnx = gather_int4<f32_scale, 32>;
+using zeros_of_onnx = nbits_with_zero<4, f16_scale, 16>;
+
 }  // namespace
 
 TEST_CASE("run: a call that is cut along the rows gives what the whole gives") {
@@ -86,7 +92,7 @@ TEST_CASE("run: a call that is cut along the rows gives what the whole gives") {
     narrow.max_binding_bytes = 16384;
     std::size_t cut = 0;
     for (const auto& entry : catalog()) {
-        if (entry.codec != "q4f16_1" && entry.codec != "q0f16") continue;
+        if (entry.codec != "q4f16_1" && entry.codec != "q0f16" && entry.codec != "nbits4f32_zero") continue;
         const auto program = entry.build();
         if (program.manifest.rows.empty() || !lacking(program.manifest.features, device->info().features).empty()) continue;
         INFO(entry.text());
@@ -100,10 +106,11 @@ TEST_CASE("run: a call that is cut along the rows gives what the whole gives") {
         if (!dispatches) continue;  // something else than the weights is above so small a limit
         if (run_within(*device, program, e, narrow) > 1) ++cut;
     }
-    CHECK(cut >= 3);
+    CHECK(cut >= 6);
 }
 
-TEMPLATE_TEST_CASE("run: a stranger's codec has all kernels", "", two_bits, crooked) {
+TEMPLATE_TEST_CASE("run: a codec that no kernel was written for has all of them", "", two_bits, crooked, two_bits_of_onnx, eight_bits_of_onnx, signed_of_onnx,
+                   zeros_of_onnx) {
     const auto* device = device_here();
     if (device == nullptr) return;
     trial t{"", {}, {{"m", 5}, {"n", 45}, {"k", 640}}};

@@ -22,7 +22,7 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A codec of each kind of packing, layout and scale; the others differ from one of them in a number.
-REPRESENTATIVE = ["q4f16_1", "q3f16_0", "q0bf16"]
+REPRESENTATIVE = ["q4f16_1", "q3f16_0", "q0bf16", "nbits4f32_zero"]
 LAVAPIPE = "/usr/share/vulkan/icd.d/lvp_icd.json"
 
 

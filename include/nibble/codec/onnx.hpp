@@ -215,6 +215,10 @@ struct signed_low_first : low_first<Bits, Word> {
     static constexpr std::uint32_t turned = 1u << (Bits - 1);
     static constexpr Word put(std::uint32_t code, std::size_t i) { return low_first<Bits, Word>::put(code ^ turned, i); }
     static constexpr std::uint32_t get(Word w, std::size_t i) { return low_first<Bits, Word>::get(w, i) ^ turned; }
+    template <class T>
+    static constexpr T code(const T& w, std::size_t i) {
+        return low_first<Bits, Word>::code(w, i) ^ T(turned);
+    }
 };
 
 /// MatMulNBits' B [N, KB, block * bits / 8] and scales [N, KB]. Row n is output n: a Linear's weight [N, K] as it is.

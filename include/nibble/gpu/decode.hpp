@@ -23,6 +23,12 @@ concept shader_packing = requires(expr<u32> w) {
     { C::layout::at(w, w, w, w) } -> std::same_as<expr<u32>>;
 };
 
+/// Whether each group stores its zero point, a byte in the third plane, which the formula takes beside code and scale.
+template <class C>
+concept stores_zero = codec<C> && C::planes.size() == 3 && C::planes[2].type == encoding::u8&& requires(float x) {
+    { C::value(x, x, x) } -> std::same_as<float>;
+};
+
 template <class C>
 struct step_sizes {
     static constexpr unsigned words_per_unit = 4 / sizeof(typename C::packing::word);
@@ -104,7 +110,7 @@ private:
 
 /// A codec that kernels can be generated for: plain, or formulaic with packing and layout for any arithmetic type.
 template <class C>
-concept shader_codec = is_plain<C> ||(formulaic<C>&& detail::shader_packing<C>);
+concept shader_codec = is_plain<C> ||((formulaic<C> || detail::stores_zero<C>)&&detail::shader_packing<C>);
 
 /// Values along K that a kernel reads at once.
 template <shader_codec C>
@@ -141,7 +147,7 @@ private:
     std::optional<real_input<>> numbers_;
 };
 
-/// The weights [N, K] of codec C in a kernel: its buffers "weights" and "scales", and how they are read.
+/// The weights [N, K] of codec C in a kernel: its buffers "weights", "scales" and, where it stores them, "zeros", and how they are read.
 template <shader_codec C>
 class weight_reader {
     using sizes = detail::step_sizes<C>;
@@ -169,6 +175,7 @@ public:
                     std::to_string(unit) + " in a u32, the first in the lowest bits; " + std::to_string(step) + " share a scale");
             words_.emplace(s.input<word_vector>("weights", n_rows * groups * (units / load_width), !C::layout::transposed));
             numbers_.emplace(s, "scales", n_rows * groups, spec.activations, !C::layout::transposed);
+            if constexpr (detail::stores_zero<C>) zeros_.emplace(s.input<u32>("zeros", ceil_div(n_rows * groups, formula(4)), !C::layout::transposed));
         }
     }
 
@@ -188,9 +195,9 @@ public:
             });
         } else {
             std::vector<std::vector<place<f32>>> parts;
-            std::vector<expr<f32>> scales;
+            std::vector<group_numbers> numbers;
             for (const auto& row : rows) {
-                scales.push_back(s.let("scale", scale(row, at_step)));
+                numbers.push_back(numbers_of(row, at_step));
                 if (scaled_last) {
                     parts.emplace_back();
                     for (std::size_t c = 0; c < columns; ++c) parts.back().push_back(s.var<f32>("part", 0.0F));
@@ -202,15 +209,15 @@ public:
                     const auto xs = read_columns(x, columns, at + c * chunk);
                     for (std::size_t r = 0; r < rows.size(); ++r) {
                         if (scaled_last)
-                            add_dots(C::value(codes(words[r], c), values(1.0F)), xs, parts[r]);
+                            add_dots(value(codes(words[r], c), values(1.0F), numbers[r]), xs, parts[r]);
                         else
-                            add_dots(C::value(codes(words[r], c), splat<vec_or_scalar<f32, chunk>>(scales[r])), xs, sums[r]);
+                            add_dots(value(codes(words[r], c), splat<vector>(numbers[r].scale), numbers[r]), xs, sums[r]);
                     }
                 }
             });
             if (scaled_last) {
                 for (std::size_t r = 0; r < rows.size(); ++r) {
-                    for (std::size_t c = 0; c < columns; ++c) sums[r][c] += parts[r][c] * scales[r];
+                    for (std::size_t c = 0; c < columns; ++c) sums[r][c] += parts[r][c] * numbers[r].scale;
                 }
             }
         }
@@ -246,8 +253,9 @@ public:
             return {plain_values(row, s.let("at", at_step * step + u * unit))};
         } else {
             const auto codes_of_unit = word(row, at_step, u);
-            const auto scales = s.let("scale", splat<vec_or_scalar<f32, chunk>>(scale(row, at_step)));
-            return [&]<std::size_t... I>(std::index_sequence<I...>) { return std::array<values, chunks>{C::value(codes(codes_of_unit, I), scales)...}; }
+            const auto numbers = numbers_of(row, at_step);
+            const auto scales = s.let("scales_of_unit", splat<vector>(numbers.scale));
+            return [&]<std::size_t... I>(std::index_sequence<I...>) { return std::array<values, chunks>{value(codes(codes_of_unit, I), scales, numbers)...}; }
             (std::make_index_sequence<chunks>{});
         }
     }
@@ -262,7 +270,10 @@ public:
     }
 
 private:
-    static constexpr bool scaled_last = requires { C::zero_code; };  // value(code, scale) is value(code, 1) * scale: a sum is scaled once
+    // Whether value(code, scale) is value(code, 1) * scale, so that a sum is scaled once.
+    static constexpr bool scaled_last = requires { C::zero_code; }
+    || detail::stores_zero<C>;
+    using vector = vec_or_scalar<f32, chunk>;
     static constexpr unsigned load_width = [] {
         if constexpr (is_plain<C>)
             return 1U;
@@ -278,6 +289,26 @@ private:
     std::optional<input_buffer<word_vector>> words_;
     std::optional<detail::number_buffer<number, 1>> numbers_;  // scales, or plain weights
     std::optional<detail::number_buffer<number, 4>> fours_;    // plain weights in whole steps
+    std::optional<input_buffer<u32>> zeros_;                   // four in a u32
+
+    /// What a group of a row has beside its codes.
+    struct group_numbers {
+        expr<f32> scale, zero;
+    };
+    group_numbers numbers_of(const expr<u32>& row, const expr<u32>& at_step) const {
+        const auto group = s_->let("group", C::layout::at(row, at_step, rows_, steps_));
+        const auto own = s_->let("scale", (*numbers_)[group]);
+        if constexpr (detail::stores_zero<C>)
+            return {own, s_->let("zero", convert<f32>(((*zeros_)[group >> 2u] >> ((group & 3u) * 8u)) & 255u))};
+        else
+            return {own, expr<f32>(0.0F)};
+    }
+    static values value(const values& code, const values& scale, const group_numbers& of) {
+        if constexpr (detail::stores_zero<C>)
+            return C::value(code, scale, splat<vector>(of.zero));
+        else
+            return C::value(code, scale);
+    }
 
     expr<word_vector> word_at(const expr<u32>& row, const expr<u32>& at_step, const expr<u32>& load) const {
         constexpr unsigned loads = units / load_width;

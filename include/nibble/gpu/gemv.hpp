@@ -92,7 +92,7 @@ row_range declare_rows(shader& s, const kernel_spec& spec, u32 granule) {
         const auto n = s.size("n", spec.n);
         return {expr<u32>(0u), n, n, formula::size("n")};
     }
-    s.cut_rows("n", granule);
+    s.cut_rows("n", detail::stores_zero<C> ? 2 * granule : granule);  // parts begin at whole u32, of scales and of zero points
     const formula rows = formula::size("rows");
     return {s.parameter<u32>("first_row", formula::size("first_row")), s.parameter<u32>("rows", rows), s.size("n", spec.n), rows};
 }

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "nibble/codec/onnx.hpp"
 #include "nibble/codec/registry.hpp"
 #include "nibble/gpu/attention.hpp"
 #include "nibble/gpu/dequantize.hpp"
@@ -41,11 +42,20 @@ struct named_codec {
     using codec = C;
     std::string_view name;
 };
-/// Every codec that kernels are generated for.
-inline constexpr std::tuple shader_codecs{named_codec<q4f16_1>{"q4f16_1"},   named_codec<q4f32_1>{"q4f32_1"},   named_codec<q4f16_0>{"q4f16_0"},
-                                          named_codec<q4bf16_1>{"q4bf16_1"}, named_codec<q4bf16_0>{"q4bf16_0"}, named_codec<q3f16_1>{"q3f16_1"},
-                                          named_codec<q3f16_0>{"q3f16_0"},   named_codec<q8f16_1>{"q8f16_1"},   named_codec<q0f16>{"q0f16"},
-                                          named_codec<q0bf16>{"q0bf16"},     named_codec<q0f32>{"q0f32"}};
+/// Every codec that kernels are generated for; the last two are weights of MatMulNBits in blocks of 32, with a fixed zero point and with stored ones.
+inline constexpr std::tuple shader_codecs{named_codec<q4f16_1>{"q4f16_1"},
+                                          named_codec<q4f32_1>{"q4f32_1"},
+                                          named_codec<q4f16_0>{"q4f16_0"},
+                                          named_codec<q4bf16_1>{"q4bf16_1"},
+                                          named_codec<q4bf16_0>{"q4bf16_0"},
+                                          named_codec<q3f16_1>{"q3f16_1"},
+                                          named_codec<q3f16_0>{"q3f16_0"},
+                                          named_codec<q8f16_1>{"q8f16_1"},
+                                          named_codec<q0f16>{"q0f16"},
+                                          named_codec<q0bf16>{"q0bf16"},
+                                          named_codec<q0f32>{"q0f32"},
+                                          named_codec<nbits<4, f16_scale, 32>>{"nbits4f16"},
+                                          named_codec<nbits_with_zero<4, f32_scale, 32>>{"nbits4f32_zero"}};
 
 /// Calls f.template operator()<Kernel>() for each kernel, in the order of the list.
 template <class F, class... K>

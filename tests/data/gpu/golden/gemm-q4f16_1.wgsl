@@ -45,9 +45,10 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3<u32>,
             let word = weights[w_row * 128u + (unit / 4u + unit % 4u / 4u)][unit % 4u % 4u];
             let group = w_row * 128u + unit / 4u;
             let pair = scales[group >> 1u];
-            let scale = vec4<f32>(select(unpack2x16float(pair).x, unpack2x16float(pair).y, (group & 1u) == 1u));
-            w_tile[piece_1 * 2u * 33u + tile_row_1] = (vec4<f32>(vec4<u32>(word & 15u, (word >> 4u) & 15u, (word >> 8u) & 15u, (word >> 12u) & 15u)) - vec4<f32>(7.0)) * scale;
-            w_tile[(piece_1 * 2u + 1u) * 33u + tile_row_1] = (vec4<f32>(vec4<u32>((word >> 16u) & 15u, (word >> 20u) & 15u, (word >> 24u) & 15u, (word >> 28u) & 15u)) - vec4<f32>(7.0)) * scale;
+            let scale = select(unpack2x16float(pair).x, unpack2x16float(pair).y, (group & 1u) == 1u);
+            let scales_of_unit = vec4<f32>(scale);
+            w_tile[piece_1 * 2u * 33u + tile_row_1] = (vec4<f32>(vec4<u32>(word & 15u, (word >> 4u) & 15u, (word >> 8u) & 15u, (word >> 12u) & 15u)) - vec4<f32>(7.0)) * scales_of_unit;
+            w_tile[(piece_1 * 2u + 1u) * 33u + tile_row_1] = (vec4<f32>(vec4<u32>((word >> 16u) & 15u, (word >> 20u) & 15u, (word >> 24u) & 15u, (word >> 28u) & 15u)) - vec4<f32>(7.0)) * scales_of_unit;
         }
         workgroupBarrier();
         for (var v = 0u; v < 8u; v++) {
