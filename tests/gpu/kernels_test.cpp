@@ -98,6 +98,26 @@ TEST_CASE("kernels: unknown names are refused with those that are known") {
     CHECK(codec.error().message() == "no kernels are generated for the codec \"q4f16_9\"; known are " + shader_codec_names());
 }
 
+TEST_CASE("kernels: a call of sizes that a text was not made for is refused") {
+    kernel_spec spec;
+    for (const auto* kernel : {"gemv", "gemm", "rms_norm", "softmax"}) {
+        INFO(kernel);
+        spec.k = 0;
+        const auto open = catalog_build(kernel, "q4f16_1", spec);
+        spec.k = 640;
+        const auto baked = catalog_build(kernel, "q4f16_1", spec);
+        REQUIRE((open && baked));
+        const auto planned = [](const program& p, std::uint64_t k) {
+            const auto d = plan(p.manifest, {{"m", 3}, {"n", 7}, {"k", k}});
+            return d ? "planned" : d.error().message();
+        };
+        CHECK(planned(*open, 640) == "planned");
+        CHECK(planned(*open, 639).find("was made for multiples of") != std::string::npos);
+        CHECK(planned(*baked, 640) == "planned");
+        CHECK(planned(*baked, 1280).find("was made for 640 as size 'k', and 1280 is given") != std::string::npos);
+    }
+}
+
 TEST_CASE("kernels: a tensor above the limit of a binding is cut by rows") {
     kernel_spec spec;
     spec.k = 4096;

@@ -134,6 +134,14 @@ class Planner {
     for (const name of [...this.m.sizes, ...(this.m.rows ? [this.m.rows] : [])]) {
       if (!(name in this.sizes)) this.fail('missing', `needs the size '${name}', which is not given`);
     }
+    for (const [name, number] of Object.entries(this.m.fixed ?? {})) {
+      const given = this.sizes[name] ?? BigInt(number);
+      if (given !== BigInt(number)) this.refuse(`was made for ${number} as size '${name}', and ${given} is given`);
+    }
+    for (const [name, number] of Object.entries(this.m.multiples ?? {})) {
+      const given = this.sizes[name] ?? 0n;
+      if (given % BigInt(number) !== 0n) this.refuse(`was made for multiples of ${number} as size '${name}', and ${given} is given`);
+    }
     if (!this.m.rows) return;
     for (const name of ['first_row', 'rows']) {
       if (name in this.sizes) this.refuse(`is given the size '${name}', which is computed`);

@@ -64,6 +64,10 @@ inline gpu::manifest manifest_of(const json& j) {
             feature = true;
         }
     }
+    for (const auto& [list, rules] : {std::pair("fixed", &m.fixed), std::pair("multiples", &m.multiples)}) {
+        if (!j.contains(list)) continue;
+        for (const auto& [name, number] : j.at(list).items()) rules->push_back({name, number.get<std::uint64_t>()});
+    }
     m.workgroup_bytes = j.at("workgroup_bytes").get<std::uint64_t>();
     m.rows = j.at("rows").get<std::string>();
     m.row_granule = j.at("row_granule").get<std::uint64_t>();

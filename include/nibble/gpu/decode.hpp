@@ -163,6 +163,7 @@ public:
     /// rows and k as the kernel sees them; n_rows and n_columns are the same as formulas.
     weight_reader(shader& s, const kernel_spec& spec, const expr<u32>& rows, const expr<u32>& k, const formula& n_rows, const formula& n_columns)
         : s_(&s), whole_(whole_steps<C>(spec)), rows_(rows), k_(k), steps_(whole_ ? k / step : (k + (step - 1)) / step) {
+        if (spec.k == 0 && whole_) s.multiple_of("k", step);
         if constexpr (is_plain<C>) {
             const formula n_numbers = n_rows * n_columns;
             if (whole_)

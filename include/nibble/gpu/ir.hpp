@@ -457,7 +457,10 @@ public:
     }
     /// A size of the call: a literal where `baked` is not 0, else a parameter.
     [[nodiscard]] expr<u32> size(std::string_view name, u32 baked = 0) {
-        if (baked != 0) return expr<u32>(baked);
+        if (baked != 0) {
+            rule(program_.manifest.fixed, name, baked);
+            return expr<u32>(baked);
+        }
         return parameter<u32>(name, formula::size(std::string(name)));
     }
     /// A size that the host may set when it makes the pipeline.
@@ -480,6 +483,8 @@ public:
     void sizes(std::initializer_list<std::string_view> names) {
         for (const auto n : names) program_.manifest.sizes.emplace_back(n);
     }
+    /// The text is right only for multiples of `number`.
+    void multiple_of(std::string_view size, u32 number) { rule(program_.manifest.multiples, size, number); }
     /// `workgroups` workgroups of `invocations` each.
     void grid(u32 invocations, formula workgroups) {
         program_.manifest.workgroup = {invocations, 1, 1};
@@ -619,6 +624,12 @@ private:
     std::vector<std::vector<statement>> blocks_;
     std::vector<std::pair<std::string, unsigned>> names_;
 
+    static void rule(std::vector<size_rule>& rules, std::string_view size, u32 number) {
+        for (const auto& known : rules) {
+            if (known.size == size) return;
+        }
+        rules.push_back({std::string(size), number});
+    }
     std::string unique(std::string_view name) {
         for (auto& [known, count] : names_) {
             if (known == name) return unique(known + "_" + std::to_string(++count));

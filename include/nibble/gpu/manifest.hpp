@@ -105,6 +105,12 @@ struct parameter {
     std::optional<formula> value;  ///< from the sizes; none: the host gives it
 };
 
+/// What a size must be for a text: exactly this number, or a multiple of it.
+struct size_rule {
+    std::string size;
+    std::uint64_t number = 0;
+};
+
 /// A constant that a host may set when it makes the pipeline: `override` in WGSL, specialization constant `id` in SPIR-V.
 struct constant {
     std::string name;
@@ -141,7 +147,9 @@ struct manifest {
     std::string codec;   ///< "q4f16_1"; empty where no weights are read
     std::string entry = "main";
     std::array<std::uint32_t, 3> workgroup{1, 1, 1};
-    std::vector<std::string> sizes;  ///< names that a call must give
+    std::vector<std::string> sizes;    ///< names that a call must give
+    std::vector<size_rule> fixed;      ///< sizes that are numbers in the text
+    std::vector<size_rule> multiples;  ///< sizes whose multiples the text takes for granted
     std::vector<binding> bindings;
     std::vector<parameter> parameters;
     std::vector<constant> constants;
@@ -372,6 +380,16 @@ private:
     [[nodiscard]] result<nothing> check_sizes() const {
         for (const std::string& name : m_.sizes) {
             if (!find_size(sizes_, name)) return fail(errc::missing, kernel() + "needs the size '" + name + "', which is not given");
+        }
+        const auto shown = [&](const size_rule& rule) { return "'" + rule.size + "', and " + std::to_string(*find_size(sizes_, rule.size)) + " is given"; };
+        for (const size_rule& rule : m_.fixed) {
+            if (find_size(sizes_, rule.size).value_or(rule.number) != rule.number)
+                return refuse("was made for " + std::to_string(rule.number) + " as size " + shown(rule));
+        }
+        for (const size_rule& rule : m_.multiples) {
+            if (find_size(sizes_, rule.size).value_or(0) % rule.number != 0) {
+                return refuse("was made for multiples of " + std::to_string(rule.number) + " as size " + shown(rule));
+            }
         }
         if (m_.rows.empty()) return nothing{};
         if (!find_size(sizes_, m_.rows)) return fail(errc::missing, kernel() + "needs the size '" + m_.rows + "', which is not given");
@@ -604,13 +622,20 @@ inline std::string manifest::json() const {
         return out.close();
     };
     const auto constant_json = [](const constant& c) { return json_list('{').add("name", json_string(c.name)).add("id", c.id).add("value", c.value).close(); };
-    return json_list('{')
-        .add("kernel", json_string(kernel))
+    const auto rules_json = [](const std::vector<size_rule>& rules) {
+        json_list out('{');
+        for (const auto& rule : rules) out.add(rule.size, rule.number);
+        return out.close();
+    };
+    json_list out('{');
+    out.add("kernel", json_string(kernel))
         .add("codec", json_string(codec))
         .add("entry", json_string(entry))
         .add("workgroup", json_of_each(workgroup, [](std::uint32_t n) { return std::to_string(n); }))
-        .add("sizes", json_of_each(sizes, json_string))
-        .add("bindings", json_of_each(bindings, binding_json))
+        .add("sizes", json_of_each(sizes, json_string));
+    if (!fixed.empty()) out.add("fixed", rules_json(fixed));
+    if (!multiples.empty()) out.add("multiples", rules_json(multiples));
+    return out.add("bindings", json_of_each(bindings, binding_json))
         .add("parameters", json_of_each(parameters, parameter_json))
         .add("constants", json_of_each(constants, constant_json))
         .add("workgroups", workgroups.json())

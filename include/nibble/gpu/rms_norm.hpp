@@ -124,6 +124,7 @@ private:
                 "; a workgroup for each row");
         s.cut_rows("m");
         const auto k = s.size("k", spec.k);
+        if (spec.k == 0 && Width > 1) s.multiple_of("k", Width);
         const auto n_rows = s.parameter<u32>("n_rows", spec.per_head ? rows * formula::size("heads") : rows);
         std::optional<real_input<Width>> x, residual;
         std::optional<real_output<Width>> sum;

@@ -75,6 +75,7 @@ private:
         s.sizes({"m", "k"});
         s.cut_rows("m");
         const auto k = s.size("k", spec.k);
+        if (spec.k == 0 && Width > 1) s.multiple_of("k", Width);
         const auto rows = s.parameter<u32>("rows", formula::size("rows"));
         const auto temperature = s.scalar<f32>("temperature");
         const real_input<Width> x(s, spec.activations, "x", numbers, true);
