@@ -6,6 +6,7 @@ usage: command_test.py NIBBLE [TESTS...]
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -510,9 +511,11 @@ class Package(Command):
         with open(os.path.join(self.model, "tokenizer.json"), "w") as f:
             json.dump({"model": {"vocab": {"a": 0}, "merges": []}}, f)
         arguments = ("package", self.model, "--pair", "--conv-template", "LM", "--shard-size", "256KiB", "--threads", "2", "--quiet", "-o")
-        began = time.monotonic()
-        self.expect(run(*arguments, self.path("whole")), DONE)
-        seconds = time.monotonic() - began
+        seconds = math.inf
+        for _ in range(2):  # the first one reads the files for the first time
+            began = time.monotonic()
+            self.expect(run(*arguments, self.path("whole"), "--overwrite"), DONE)
+            seconds = min(seconds, time.monotonic() - began)
         whole = contents(self.path("whole"))
         moments = random.Random(12)
         killed = 0
@@ -540,7 +543,7 @@ class Package(Command):
             self.assertFalse([name for name in os.listdir(self.out) if name.startswith(".")])
             self.beside("model", "out", "whole")
             shutil.rmtree(self.out)
-        self.assertGreater(killed, KILLS // 4)
+        self.assertGreater(killed, KILLS // 10)  # of half as many: how fast a run is changes with the load
 
 
 CHATML = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
