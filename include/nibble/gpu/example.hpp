@@ -30,6 +30,28 @@ struct trial {
     [[nodiscard]] std::uint64_t size(std::string_view name) const { return find_size(sizes, name).value_or(0); }
 };
 
+/// Lists trials of products: n and k are numbers in the text, or with `baked` false its parameters.
+class trial_adder {
+public:
+    explicit trial_adder(std::vector<trial>& all) : all_(&all) {}
+    void operator()(std::string label, const kernel_spec& spec, std::uint64_t n, std::uint64_t k, bool baked = true) const {
+        add(std::move(label), spec, {{"n", n}, {"k", k}}, baked);
+    }
+    /// With m vectors.
+    void batch(std::string label, const kernel_spec& spec, std::uint64_t m, std::uint64_t n, std::uint64_t k, bool baked = true) const {
+        add(std::move(label), spec, {{"m", m}, {"n", n}, {"k", k}}, baked);
+    }
+
+private:
+    std::vector<trial>* all_;
+
+    void add(std::string label, kernel_spec spec, size_values sizes, bool baked) const {
+        trial t{std::move(label), std::move(spec), std::move(sizes)};
+        if (baked) t.spec.n = static_cast<u32>(t.size("n")), t.spec.k = static_cast<u32>(t.size("k"));
+        all_->push_back(std::move(t));
+    }
+};
+
 /// One call with everything that it reads and what it must give.
 struct example {
     size_values sizes;

@@ -15,24 +15,21 @@ struct gemm_int8 {
 
     [[nodiscard]] static std::vector<trial> trials() {
         std::vector<trial> all;
-        const auto add = [&](std::string label, kernel_spec spec, std::uint64_t m, std::uint64_t n, std::uint64_t k, bool baked = true) {
-            if (baked) spec.n = static_cast<u32>(n), spec.k = static_cast<u32>(k);
-            all.push_back({std::move(label), spec, {{"m", m}, {"n", n}, {"k", k}}});
-        };
+        const trial_adder add(all);
         kernel_spec s;
-        add("f32", s, 64, 32, 640);
+        add.batch("f32", s, 64, 32, 640);
         s.whole_groups = false;
-        add("f32, odd sizes as parameters", s, 7, 37, 203, false);
+        add.batch("f32, odd sizes as parameters", s, 7, 37, 203, false);
         s.bias = s.residual = true;
         s.act = activation::gelu;
         s.activations = scalar::f16;
-        add("f16, bias, GELU, residual, odd sizes", s, 33, 67, 363);
+        add.batch("f16, bias, GELU, residual, odd sizes", s, 33, 67, 363);
         s = {};
         s.tune.threads_m = s.tune.threads_n = 16;
-        add("f32, 16 x 16 threads", s, 70, 65, 320);
+        add.batch("f32, 16 x 16 threads", s, 70, 65, 320);
         s = {};
         s.tune.m_per_thread = 8;
-        add("f32, 8 x 4 a thread", s, 65, 35, 200);
+        add.batch("f32, 8 x 4 a thread", s, 65, 35, 200);
         return all;
     }
 

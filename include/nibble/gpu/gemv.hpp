@@ -200,10 +200,7 @@ struct gemv {
     /// Full tiles, tiles that are cut by both edges, each epilogue, sizes that are baked and sizes that are not.
     [[nodiscard]] static std::vector<trial> trials() {
         std::vector<trial> all;
-        const auto add = [&](std::string label, kernel_spec spec, std::uint64_t n, std::uint64_t k, bool baked = true) {
-            if (baked) spec.n = static_cast<u32>(n), spec.k = static_cast<u32>(k);
-            all.push_back({std::move(label), spec, {{"n", n}, {"k", k}}});
-        };
+        const trial_adder add(all);
         kernel_spec s;
         add("f32", s, 64, 1280);
         add("f32, odd sizes", s, 37, 203);

@@ -14,10 +14,7 @@ struct gemv_int8 {
 
     [[nodiscard]] static std::vector<trial> trials() {
         std::vector<trial> all;
-        const auto add = [&](std::string label, kernel_spec spec, std::uint64_t n, std::uint64_t k, bool baked = true) {
-            if (baked) spec.n = static_cast<u32>(n), spec.k = static_cast<u32>(k);
-            all.push_back({std::move(label), spec, {{"n", n}, {"k", k}}});
-        };
+        const trial_adder add(all);
         kernel_spec s;
         add("f32", s, 64, 1280);
         s.whole_groups = false;
