@@ -134,19 +134,7 @@ private:
     [[nodiscard]] std::string named(std::string_view name) const { return shown_ + std::string(name); }
 
     /// The name as a URL's path.
-    [[nodiscard]] static std::string encoded(std::string_view name) {
-        std::string out;
-        for (const char c : name) {
-            const bool plain =
-                (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~/+@").find(c) != std::string_view::npos;
-            constexpr const char* hex = "0123456789ABCDEF";
-            if (plain)
-                out += c;
-            else
-                out += std::string("%") + hex[static_cast<unsigned char>(c) >> 4] + hex[static_cast<unsigned char>(c) & 15];
-        }
-        return out;
-    }
+    [[nodiscard]] static std::string encoded(std::string_view name) { return serve::url_path(name, "+@"); }
 
     /// Asks, and notes what is wrong with how the answer came. Nothing if there was none at all.
     [[nodiscard]] std::optional<serve::reply> ask(const std::string& name, serve::query q) {

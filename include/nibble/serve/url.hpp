@@ -77,12 +77,12 @@ struct url {
     return text + "resolve/main/";
 }
 
-/// A file's name as the path of a URL.
-[[nodiscard]] inline std::string url_path(std::string_view name) {
+/// A file's name as the path of a URL. What RFC 3986 leaves unreserved stays as it is, and the characters of `also_plain`.
+[[nodiscard]] inline std::string url_path(std::string_view name, std::string_view also_plain = {}) {
     std::string out;
     for (const char c : name) {
-        const bool plain =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("-._~/").find(c) != std::string_view::npos;
+        const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                           std::string_view("-._~/").find(c) != std::string_view::npos || also_plain.find(c) != std::string_view::npos;
         constexpr const char* hex = "0123456789ABCDEF";
         if (plain)
             out += c;
