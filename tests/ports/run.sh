@@ -53,7 +53,7 @@ fi
 work=$PWD/build/ports
 prefix=$work/prefix
 mkdir -p "$prefix/include"
-for header in tl/expected.hpp nlohmann/json.hpp catch2/catch.hpp; do
+for header in tl/expected.hpp nlohmann/json.hpp protozero/pbf_writer.hpp catch2/catch.hpp; do
     [ -f "/usr/include/$header" ] || skip "/usr/include/$header is not there (of Catch2 it takes version 2, which is one header)"
     ln -sfn "/usr/include/${header%/*}" "$prefix/include/${header%/*}"
 done
@@ -103,7 +103,7 @@ options=(-G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CX
     "-DCMAKE_PREFIX_PATH=$prefix/cmake" -DCMAKE_FIND_ROOT_PATH_MODE_PACKAGE=NEVER
     -DNIBBLE_BUILD_COMMAND=OFF -DNIBBLE_BUILD_EXAMPLES=OFF -DNIBBLE_INSTALL=OFF -DNIBBLE_STRICT=OFF)
 for name in xsimd tl-expected nlohmann_json; do options+=("-D${name}_DIR=$prefix/cmake/$name"); done
-options+=("-DCatch2_DIR=$prefix/cmake/catch2")
+options+=("-DCatch2_DIR=$prefix/cmake/catch2" "-DNIBBLE_PROTOZERO_INCLUDE=$prefix/include")
 if [ "$port" = aarch64 ]; then
     options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ "-DCMAKE_CXX_FLAGS=-Wno-psabi"
         "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu;-cpu;max,sve256=on")
