@@ -14,23 +14,31 @@ else()
 endif()
 set(nibble_package_dir ${nibble_package_root}/cmake/nibble)
 
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/nibble DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT devel FILES_MATCHING PATTERN "*.hpp")
 install(FILES ${PROJECT_SOURCE_DIR}/LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT devel)
 
-# Installs and exports the export set nibble-COMPONENT, for the install tree and for this build tree.
+# Exports the export set nibble-COMPONENT, for the install tree and for this build tree.
 function(nibble_export component install_component)
   install(EXPORT nibble-${component} FILE nibble-${component}.cmake NAMESPACE nibble:: DESTINATION ${nibble_package_dir} COMPONENT ${install_component})
   export(EXPORT nibble-${component} FILE ${PROJECT_BINARY_DIR}/nibble-${component}.cmake NAMESPACE nibble::)
 endfunction()
 
-install(TARGETS nibble EXPORT nibble-core COMPONENT devel)
-nibble_export(core devel)
-install(TARGETS nibble_formats EXPORT nibble-formats COMPONENT devel)
-nibble_export(formats devel)
-foreach(component spirv vulkan)
+# Installs a target of headers with these, and exports it.
+function(nibble_install_headers component target headers)
+  if(CMAKE_VERSION VERSION_LESS 3.23)
+    install(TARGETS ${target} EXPORT nibble-${component} COMPONENT devel)
+    foreach(header IN LISTS headers)
+      get_filename_component(folder ${header} DIRECTORY)
+      install(FILES ${PROJECT_SOURCE_DIR}/include/${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/${folder} COMPONENT devel)
+    endforeach()
+  else()
+    install(TARGETS ${target} EXPORT nibble-${component} COMPONENT devel FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} COMPONENT devel)
+  endif()
+  nibble_export(${component} devel)
+endfunction()
+nibble_install_headers(core nibble "${nibble_headers}")
+foreach(component formats spirv vulkan)
   if(TARGET nibble_${component})
-    install(TARGETS nibble_${component} EXPORT nibble-${component} COMPONENT devel)
-    nibble_export(${component} devel)
+    nibble_install_headers(${component} nibble_${component} "${nibble_${component}_headers}")
   endif()
 endforeach()
 
@@ -61,16 +69,17 @@ install(FILES ${PROJECT_BINARY_DIR}/nibble-config.cmake ${PROJECT_BINARY_DIR}/ni
 set(nibble_pc_dir ${nibble_package_root}/pkgconfig)
 file(RELATIVE_PATH nibble_pc_prefix ${CMAKE_INSTALL_PREFIX}/${nibble_pc_dir} ${CMAKE_INSTALL_PREFIX})
 string(REGEX REPLACE "/$" "" nibble_pc_prefix "${nibble_pc_prefix}")
-# tl-expected has no pkg-config file of its own in most packages; its include folder is named where it is not a system one.
+# tl-expected and protozero have no pkg-config files of their own; their folders are named where the compiler does not look by itself.
 get_target_property(nibble_expected_include tl::expected INTERFACE_INCLUDE_DIRECTORIES)
-list(REMOVE_DUPLICATES nibble_expected_include)
-list(REMOVE_ITEM nibble_expected_include ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
-list(TRANSFORM nibble_expected_include PREPEND " -I")
-string(JOIN "" nibble_pc_cflags ${nibble_expected_include})
 function(nibble_pkg_config name description requires libs)
-  set(definitions ${ARGN})
-  list(TRANSFORM definitions PREPEND " -D")
-  string(JOIN "" definitions ${definitions})
+  cmake_parse_arguments(flags "" "" "INCLUDES;DEFINITIONS" ${ARGN})
+  if(flags_INCLUDES)
+    list(REMOVE_DUPLICATES flags_INCLUDES)
+    list(REMOVE_ITEM flags_INCLUDES ${CMAKE_CXX_IMPLICIT_INCLUDE_DIRECTORIES})
+  endif()
+  list(TRANSFORM flags_INCLUDES PREPEND " -I")
+  list(TRANSFORM flags_DEFINITIONS PREPEND " -D")
+  string(JOIN "" cflags ${flags_INCLUDES} ${flags_DEFINITIONS})
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc @ONLY CONTENT [[
 prefix=${pcfiledir}/@nibble_pc_prefix@
 includedir=${prefix}/@CMAKE_INSTALL_INCLUDEDIR@
@@ -80,18 +89,21 @@ Name: @name@
 Description: @description@
 Version: @PROJECT_VERSION@
 Requires: @requires@
-Cflags: -I${includedir}@nibble_pc_cflags@@definitions@
+Cflags: -I${includedir}@cflags@
 Libs: @libs@
 ]])
   install(FILES ${PROJECT_BINARY_DIR}/pkgconfig/${name}.pc DESTINATION ${nibble_pc_dir} COMPONENT devel)
 endfunction()
-nibble_pkg_config(nibble "${PROJECT_DESCRIPTION}" "xsimd" "")
-nibble_pkg_config(nibble-formats "The headers of nibble that read and write model files" "nibble nlohmann_json" "-pthread")
+nibble_pkg_config(nibble "${PROJECT_DESCRIPTION}" "xsimd" "" INCLUDES ${nibble_expected_include})
+if(TARGET nibble_formats)
+  nibble_pkg_config(nibble-formats "The headers of nibble that read and write model files" "nibble nlohmann_json" "-pthread"
+                    INCLUDES ${NIBBLE_PROTOZERO_INCLUDE})
+endif()
 if(TARGET nibble::kernels)
   get_target_property(nibble_kernels_definitions nibble::kernels INTERFACE_COMPILE_DEFINITIONS)
   if(NOT nibble_kernels_definitions)
     set(nibble_kernels_definitions)
   endif()
   nibble_pkg_config(nibble-kernels "Compiled kernels of nibble with run-time dispatch" "nibble" "-L\${libdir} -l${nibble_kernels_target}"
-                    ${nibble_kernels_definitions})
+                    DEFINITIONS ${nibble_kernels_definitions})
 endif()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what nibble is built with on Debian 12, Debian 13 and Ubuntu 24.04, and nothing that is already there.
-# --dev adds what the checks need: clang, clang-format, clang-tidy, ccache, and for shaders glslang, SPIRV-Tools, Vulkan with Mesa's
-# software device, and (into ignored folders of tests/gpu, where there are npm and pip) Dawn and wgpu. --list only prints the packages
+# --dev adds what the checks need: clang, clang-format, clang-tidy, ccache, Doxygen, and for shaders glslang, SPIRV-Tools, Vulkan with
+# Mesa's software device, and (into ignored folders of tests/gpu and tests/consume, where there are npm and pip) Dawn, wgpu and Conan. --list only prints the packages
 # that are missing. On any other system it says what is needed and stops with status 2.
 set -euo pipefail
 
@@ -43,7 +43,7 @@ tools=(c++:g++ cmake:cmake ninja:ninja-build git:git python3:python3 pkg-config:
 # cpp-httplib 0.11, 0.18, 0.14).
 libraries=(libxsimd-dev libexpected-dev nlohmann-json3-dev libprotozero-dev libcli11-dev libcpp-httplib-dev catch2 libbenchmark-dev)
 if [ "$dev" = yes ]; then
-    tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy ccache:ccache)
+    tools+=(clang++:clang clang-format:clang-format clang-tidy:clang-tidy ccache:ccache doxygen:doxygen)
     tools+=(vulkaninfo:vulkan-tools)
     # Debian 13's glslang-dev names a program of glslang-tools in its CMake files, without depending on it.
     libraries+=(glslang-dev glslang-tools spirv-tools libvulkan-dev mesa-vulkan-drivers vulkan-validationlayers)
@@ -127,21 +127,25 @@ newer_mesa() {
     [ "$status" -eq 0 ] || echo "setup: Mesa $version stays, which is too old for Dawn: the backports were not to be had"
 }
 
-# Dawn (npm) and wgpu (PyPI) in the versions that tests/gpu names, again only when these change.
-shader_judges() {
+# Programs of npm and PyPI in the versions that a folder of tests names, again only when these change.
+npm_programs() {
+    cd "$1"
     if command -v npm >/dev/null && ! cmp -s package-lock.json node_modules/.installed; then
         if npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; then
             cp package-lock.json node_modules/.installed
         else
-            echo "setup: npm did not install what tests/gpu/package.json names: the tests of Dawn are skipped"
+            echo "setup: npm did not install what $1/package.json names: tests that need it are skipped"
         fi
     fi
+}
+python_programs() {
+    cd "$1"
     if python3 -m pip --version >/dev/null 2>&1 && ! cmp -s requirements.txt python_modules/.installed; then
         rm -rf python_modules
         if python3 -m pip install -q --disable-pip-version-check --root-user-action=ignore --target python_modules -r requirements.txt; then
             cp requirements.txt python_modules/.installed
         else
-            echo "setup: pip did not install what tests/gpu/requirements.txt names: the tests of wgpu are skipped"
+            echo "setup: pip did not install what $1/requirements.txt names: tests that need it are skipped"
         fi
     fi
 }
@@ -153,6 +157,9 @@ else
 fi
 if [ "$dev" = yes ]; then
     [ "$system" != debian-12 ] || newer_mesa
-    (cd "$(dirname "$0")/../tests/gpu" && shader_judges)
+    tests=$(cd "$(dirname "$0")/../tests" && pwd)
+    (npm_programs "$tests/gpu")
+    (python_programs "$tests/gpu")
+    (python_programs "$tests/consume")
 fi
 echo "setup: done"
