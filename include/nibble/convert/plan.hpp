@@ -19,6 +19,7 @@
 
 namespace nibble::convert {
 
+/// What is converted to what.
 struct plan_options {
     std::string quantization = "q4f16_1";
     std::string model_type;  ///< empty: what config.json says
@@ -48,6 +49,7 @@ struct planned_record {
     std::size_t plane = 0;
 };
 
+/// A conversion as it would be made.
 struct plan {
     source::checkpoint model;
     std::string model_type;
