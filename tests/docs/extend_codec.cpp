@@ -12,8 +12,10 @@
 #include "nibble/nibble.hpp"
 
 // [codec]
+// [declaration]
 // 2-bit codes for -1, 0 and 1, groups of 64, f16 scales. Nobody else has it.
 using my_codec = nibble::affine<nibble::low_first<2, std::uint32_t>, nibble::f16_scale, nibble::bias<1>, 64>;
+// [/declaration]
 
 static_assert(nibble::check_encoder<my_codec>());         // a sentence of the compiler, if something is missing
 static_assert(nibble::formulaic<my_codec>);               // SIMD and shaders derive from it

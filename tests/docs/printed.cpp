@@ -23,10 +23,12 @@ namespace {
 // ---- the worked example of docs/concepts.md
 
 // [weights]
-constexpr std::array<float, 32> weights{0.50F,  -0.25F, 0.03F, 0.91F,  -1.00F, 0.40F,  0.66F,  -0.72F,  //
-                                        0.12F,  0.08F,  -0.5F, 0.33F,  0.75F,  -0.09F, -0.31F, 0.00F,   //
-                                        -0.88F, 0.21F,  0.57F, -0.44F, 0.02F,  0.99F,  -0.13F, 0.06F,   //
-                                        0.37F,  -0.62F, 0.29F, 0.81F,  -0.18F, 0.46F,  -0.95F, -0.035F};
+constexpr std::array<float, 32> weights{
+    0.50F,  -0.25F, 0.03F, 0.91F,  -1.00F, 0.40F,  0.66F,  -0.72F,   // 0 to 7
+    0.12F,  0.08F,  -0.5F, 0.33F,  0.75F,  -0.09F, -0.31F, 0.00F,    // 8 to 15
+    -0.88F, 0.21F,  0.57F, -0.44F, 0.02F,  0.99F,  -0.13F, 0.06F,    // 16 to 23
+    0.37F,  -0.62F, 0.29F, 0.81F,  -0.18F, 0.46F,  -0.95F, -0.035F,  // 24 to 31
+};
 // [/weights]
 
 struct example {
@@ -183,7 +185,7 @@ double rms_error(nibble::fit how = fit::absmax) {
 
 std::string percent(double x) {
     char text[32];
-    std::snprintf(text, sizeof text, x < 0.1 ? "%.3f %%" : "%.1f %%", x);
+    std::snprintf(text, sizeof text, x < 1 ? "%.2g %%" : "%.1f %%", x);
     return text;
 }
 std::string number(double x) {
