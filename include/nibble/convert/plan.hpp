@@ -22,11 +22,11 @@ namespace nibble::convert {
 /// What is converted to what.
 struct plan_options {
     std::string quantization = "q4f16_1";
-    std::string model_type;  ///< empty: what config.json says
-    encode_options encode;
+    std::string model_type{};  ///< empty: what config.json says
+    encode_options encode{};
     std::uint64_t shard_bytes = shard::default_shard_bytes;
     bool allow_unexpected = false;  ///< convert although the checkpoint holds tensors that belong to a parameter and have no place
-    source::open_options source;
+    source::open_options source{};
 };
 
 /// A parameter with its codec and its sources found.
