@@ -179,69 +179,6 @@ class Architecture(Temporary):
         self.finds("include/nibble/core/json.hpp:8", "macro NIBBLE_MORE", count=2)
 
 
-class Format(Temporary):
-    def setUp(self):
-        super().setUp()
-        os.mkdir(os.path.join(self.tree, "cmake"))
-        shutil.copy(os.path.join(ROOT, "cmake/check_format.sh"), os.path.join(self.tree, "cmake"))
-        shutil.copy(os.path.join(ROOT, ".clang-format"), self.tree)
-        run("git", "init", "-q", self.tree)
-
-    def check(self, *arguments, **options):
-        return run("bash", os.path.join(self.tree, "cmake/check_format.sh"), *arguments, **options)
-
-    def test_finds_and_mends(self):
-        self.write("a.cpp", "int  main( ) { return 0 ; }\n")
-        status, output = self.check()
-        if status == 77:
-            self.skipTest(output)
-        self.assertEqual(status, 1, output)
-        self.assertIn("a.cpp:1", output)
-        self.assertEqual(self.check("--fix")[0], 0)
-        self.assertEqual(self.check()[0], 0)
-
-    def test_no_files_is_a_failure(self):
-        status, output = self.check()
-        if status == 77:
-            self.skipTest(output)
-        self.assertEqual(status, 1, output)
-
-    def test_skips_with_a_reason(self):
-        status, output = self.check(env={"PATH": "/nowhere:" + self.tools("bash", "git", "dirname", "grep")})
-        self.assertEqual(status, 77, output)
-        self.assertIn("not installed", output)
-
-    def tools(self, *names):
-        """A folder with only these programs."""
-        folder = os.path.join(self.tree, "bin")
-        os.mkdir(folder)
-        for name in names:
-            os.symlink(shutil.which(name), os.path.join(folder, name))
-        return folder
-
-
-class Reject(Temporary):
-    def check(self, text):
-        self.write("case.cpp", text)
-        command = f"-DCOMMAND={os.environ.get('CXX', 'c++')};-std=c++20"
-        return run(os.environ.get("CMAKE", "cmake"), command, f"-DSOURCE={self.tree}/case.cpp", "-P", os.path.join(ROOT, "tests/reject/reject.cmake"))
-
-    def test_driver(self):
-        refused = 'static_assert(sizeof(int) == 0, "nibble: our sentence");\n'
-        for name, text, good in (
-            ("right sentence", "// expect: nibble: our sentence\n" + refused, True),
-            ("other sentence", "// expect: nibble: another sentence\n" + refused, False),
-            ("sentence too late", "// expect: nibble: our sentence\nint x = y;\n" + refused, False),
-            ("compiles by mistake", "// expect: nibble: our sentence\nint x;\n", False),
-            ("control", "// expect: compiles\nint x;\n", True),
-            ("control that fails", "// expect: compiles\n" + refused, False),
-            ("no expectation", refused, False),
-        ):
-            with self.subTest(name):
-                status, output = self.check(text)
-                self.assertEqual(status == 0, good, output)
-
-
 class Docs(Temporary):
     PAGE = """# A page
 
@@ -373,6 +310,69 @@ esac""")
         self.finds("README.md:18", "`nibble gpu emit` has no option --into")
         self.changed("examples/run.sh", "examples/walk.sh")
         self.finds("README.md:18", "examples/walk.sh does not exist")
+
+
+class Format(Temporary):
+    def setUp(self):
+        super().setUp()
+        os.mkdir(os.path.join(self.tree, "cmake"))
+        shutil.copy(os.path.join(ROOT, "cmake/check_format.sh"), os.path.join(self.tree, "cmake"))
+        shutil.copy(os.path.join(ROOT, ".clang-format"), self.tree)
+        run("git", "init", "-q", self.tree)
+
+    def check(self, *arguments, **options):
+        return run("bash", os.path.join(self.tree, "cmake/check_format.sh"), *arguments, **options)
+
+    def test_finds_and_mends(self):
+        self.write("a.cpp", "int  main( ) { return 0 ; }\n")
+        status, output = self.check()
+        if status == 77:
+            self.skipTest(output)
+        self.assertEqual(status, 1, output)
+        self.assertIn("a.cpp:1", output)
+        self.assertEqual(self.check("--fix")[0], 0)
+        self.assertEqual(self.check()[0], 0)
+
+    def test_no_files_is_a_failure(self):
+        status, output = self.check()
+        if status == 77:
+            self.skipTest(output)
+        self.assertEqual(status, 1, output)
+
+    def test_skips_with_a_reason(self):
+        status, output = self.check(env={"PATH": "/nowhere:" + self.tools("bash", "git", "dirname", "grep")})
+        self.assertEqual(status, 77, output)
+        self.assertIn("not installed", output)
+
+    def tools(self, *names):
+        """A folder with only these programs."""
+        folder = os.path.join(self.tree, "bin")
+        os.mkdir(folder)
+        for name in names:
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        return folder
+
+
+class Reject(Temporary):
+    def check(self, text):
+        self.write("case.cpp", text)
+        command = f"-DCOMMAND={os.environ.get('CXX', 'c++')};-std=c++20"
+        return run(os.environ.get("CMAKE", "cmake"), command, f"-DSOURCE={self.tree}/case.cpp", "-P", os.path.join(ROOT, "tests/reject/reject.cmake"))
+
+    def test_driver(self):
+        refused = 'static_assert(sizeof(int) == 0, "nibble: our sentence");\n'
+        for name, text, good in (
+            ("right sentence", "// expect: nibble: our sentence\n" + refused, True),
+            ("other sentence", "// expect: nibble: another sentence\n" + refused, False),
+            ("sentence too late", "// expect: nibble: our sentence\nint x = y;\n" + refused, False),
+            ("compiles by mistake", "// expect: nibble: our sentence\nint x;\n", False),
+            ("control", "// expect: compiles\nint x;\n", True),
+            ("control that fails", "// expect: compiles\n" + refused, False),
+            ("no expectation", refused, False),
+        ):
+            with self.subTest(name):
+                status, output = self.check(text)
+                self.assertEqual(status == 0, good, output)
 
 
 class Setup(Temporary):
