@@ -312,6 +312,51 @@ esac""")
         self.finds("README.md:18", "examples/walk.sh does not exist")
 
 
+class Reference(Temporary):
+    def setUp(self):
+        super().setUp()
+        if shutil.which("doxygen") is None:
+            self.skipTest("doxygen is not installed")
+        for path in ("docs/Doxyfile", "docs/roofline.svg"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                self.write(path, f.read())
+        self.write("docs/rooms.dox", "/// \\namespace nibble\n/// All.\n/// \\namespace nibble::gpu\n/// Shaders.\n")
+        self.write("README.md", "# Page\n\n[down](#there)\n\n## There\n\nText of `code`.\n")
+        self.write("include/nibble/version.hpp", HEADER + '#define NIBBLE_VERSION "1.2.3"\n')
+        self.header("/// A type.\nstruct known {\n    int member = 0;\n};\n")
+
+    def header(self, text, name="nibble"):
+        self.write("include/nibble/a.hpp", HEADER + f"namespace {name} {{\n{text}}}\n")
+
+    def check(self):
+        return run(sys.executable, os.path.join(ROOT, "cmake/docs.py"), "api", self.tree, "-o", os.path.join(self.tree, "out"))
+
+    def test_comments(self):
+        for text, name, sentence in (
+            ("/// A type.\nstruct known {\n    int member = 0;\n};\n", "nibble", None),
+            ("struct unknown {\n    int member = 0;\n};\n", "nibble", "Compound nibble::unknown is not documented"),
+            ("enum class unknown { one };\n", "nibble::gpu", "unknown (enumeration) of namespace nibble::gpu is not documented"),
+            ("void unknown(int x);\n", "nibble", "unknown(int x) (function) of namespace nibble is not documented"),
+            ("void unknown(int x);\n", "nibble::gpu", None),
+            ("/// A function.\nvoid known(int x);\nvoid known(float x);\n", "nibble", None),
+            ("/// A \\nonsense.\nstruct known {};\n", "nibble", "Found unknown command"),
+        ):
+            with self.subTest(text):
+                self.header(text, name)
+                status, output = self.check()
+                self.assertEqual(status, 0 if sentence is None else 1, output)
+                self.assertIn(sentence or "0 lines of warnings", output)
+
+    def test_without_doxygen(self):
+        folder = os.path.join(self.tree, "bin")
+        os.mkdir(folder)
+        for name in ("git", "python3"):
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        status, output = run(sys.executable, os.path.join(ROOT, "cmake/docs.py"), "api", self.tree, env={"PATH": folder})
+        self.assertEqual(status, 77, output)
+        self.assertIn("not installed", output)
+
+
 class Format(Temporary):
     def setUp(self):
         super().setUp()
