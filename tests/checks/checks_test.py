@@ -179,6 +179,184 @@ class Architecture(Temporary):
         self.finds("include/nibble/core/json.hpp:8", "macro NIBBLE_MORE", count=2)
 
 
+class Docs(Temporary):
+    PAGE = """# A page
+
+## One thing
+
+<!-- snippet: examples/a.cpp#part -->
+```cpp
+int one = 1;
+```
+
+[itself](#one-thing), [the other](docs/b.md#two-things--more), [a file](examples/a.cpp), [outside](https://example.org/x)
+
+<!-- printed: sum -->
+2
+<!-- /printed -->
+
+```sh
+nibble convert MODEL -q q4f16_1 --fit mse   # not --a-word-of-a-comment
+examples/run.sh && nibble gpu emit gemv \\
+    --to wgsl
+```
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.write("README.md", self.PAGE)
+        self.write("docs/b.md", "# B\n\n## Two `things` & more\n\n[back](../README.md)\n")
+        self.write("examples/a.cpp", SOURCE + "    // [part]\n    int one = 1;\n    // [/part]\nint two = 2;\n")
+        self.write("examples/run.sh", "# SPDX-License-Identifier: Apache-2.0\n")
+        self.printer = self.program("printer", '[ "$1" = sum ] && echo 2')
+        self.command = self.program("nibble", """case "$*" in
+    --help) printf 'Usage\\n\\nSubcommands:\\n  convert   x\\n  gpu   y\\n' ;;
+    'gpu --help') printf 'Usage\\n\\nSubcommands:\\n  emit   x\\n' ;;
+    'gpu emit --help') printf '  -h,--help\\n  --to TEXT\\n' ;;
+    'convert --help') printf '  -q,--quantization TEXT\\n  --fit TEXT\\n' ;;
+esac""")
+
+    def program(self, name, text):
+        self.write("bin/" + name, "#!/bin/sh\n" + text + "\n")
+        path = os.path.join(self.tree, "bin", name)
+        os.chmod(path, 0o755)
+        return path
+
+    def run_docs(self, what):
+        return run(sys.executable, os.path.join(ROOT, "cmake/docs.py"), what, self.tree, "--printed", self.printer, *(["--command", self.command] if what == "check" else []))
+
+    def finds(self, where, sentence, count=1):
+        status, output = self.run_docs("check")
+        lines = output.splitlines()
+        self.assertEqual(status, 1, output)
+        self.assertTrue(any(line.startswith(where + ": ") and sentence in line for line in lines), f"no '{where}: ..{sentence}..' in\n{output}")
+        self.assertEqual(len(lines) - 1, count, output)
+
+    def changed(self, old, new, path="README.md"):
+        """The clean tree with one text in a file replaced."""
+        self.setUp()
+        with open(os.path.join(self.tree, path), encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn(old, text)
+        self.write(path, text.replace(old, new))
+
+    def test_clean_pages(self):
+        self.assertEqual(self.run_docs("check"), (0, "docs: 2 pages, 1 snippets, 4 links, 0 violations\n"))
+
+    def test_no_pages(self):
+        os.remove(os.path.join(self.tree, "README.md"))
+        shutil.rmtree(os.path.join(self.tree, "docs"))
+        self.assertEqual(self.run_docs("check")[0], 2)
+
+    def test_code_must_be_that_of_its_file(self):
+        self.changed("int one = 1;\n```", "int one = 3;\n```")
+        self.finds("README.md:7", "its file says 'int one = 1;' here")
+        self.changed("    int one = 1;", "    int one = 1;\n    int more;", "examples/a.cpp")
+        self.finds("README.md:8", "its file says 'int more;' here")
+        self.assertEqual(self.run_docs("fix")[0], 0)
+        self.assertEqual(self.run_docs("check")[0], 0)
+
+    def test_code_without_a_file(self):
+        self.changed("<!-- snippet: examples/a.cpp#part -->\n", "")
+        self.finds("README.md:5", "a block of cpp needs a line")
+        self.changed("```cpp", "```cobol")
+        self.changed("<!-- snippet: examples/a.cpp#part -->\n```cpp", "```cobol")
+        self.finds("README.md:5", "'cobol' is no language of these pages")
+
+    def test_snippets_that_cannot_be_had(self):
+        for new, sentence in (
+            ("examples/gone.cpp#part", "examples/gone.cpp does not exist"),
+            ("examples/a.cpp#other", "has 0 lines `// [other]`"),
+            ("examples/a.cpp@int", "2 lines of examples/a.cpp begin with 'int'"),
+        ):
+            with self.subTest(new):
+                self.changed("examples/a.cpp#part -->", new + " -->")
+                self.finds("README.md:5", sentence)
+        self.changed("// [/part]", "// part", "examples/a.cpp")
+        self.finds("README.md:5", "0 lines `// [/part]`")
+
+    def test_a_snippet_line_without_its_block(self):
+        self.changed("```cpp\nint one", "\n```cpp\nint one")
+        self.finds("README.md:5", "with its block right below it", count=2)
+
+    def test_a_block_that_is_not_closed(self):
+        self.changed("    --to wgsl\n```\n", "    --to wgsl\n")
+        self.finds("README.md:16", "not closed")
+
+    def test_tables_must_be_what_is_printed(self):
+        self.changed("-->\n2\n<!--", "-->\n3\n<!--")
+        self.finds("README.md:13", "the program prints '2' here")
+        self.assertEqual(self.run_docs("fix")[0], 0)
+        self.assertEqual(self.run_docs("check")[0], 0)
+        self.changed("<!-- printed: sum -->", "<!-- printed: product -->")
+        self.finds("README.md:12", "ended with status 1")
+        self.changed("<!-- /printed -->", "")
+        self.finds("README.md:12", "this has no end")
+
+    def test_dead_links(self):
+        self.changed("(examples/a.cpp)", "(examples/b.cpp)")
+        self.finds("README.md:10", "the link to examples/b.cpp leads nowhere")
+        self.changed("#two-things--more", "#three-things")
+        self.finds("README.md:10", "docs/b.md has no heading with the anchor #three-things")
+        self.changed("## One thing", "## Another thing")
+        self.finds("README.md:10", "README.md has no heading with the anchor #one-thing")
+
+    def test_commands_that_do_not_exist(self):
+        self.changed("nibble convert", "nibble invert")
+        self.finds("README.md:17", "`nibble invert` does not exist")
+        self.changed("--fit mse", "--fits mse")
+        self.finds("README.md:17", "`nibble convert` has no option --fits")
+        self.changed("--to wgsl", "--into wgsl")
+        self.finds("README.md:18", "`nibble gpu emit` has no option --into")
+        self.changed("examples/run.sh", "examples/walk.sh")
+        self.finds("README.md:18", "examples/walk.sh does not exist")
+
+
+class Reference(Temporary):
+    def setUp(self):
+        super().setUp()
+        if shutil.which("doxygen") is None:
+            self.skipTest("doxygen is not installed")
+        for path in ("docs/Doxyfile", "docs/roofline.svg"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                self.write(path, f.read())
+        self.write("docs/rooms.dox", "/// \\namespace nibble\n/// All.\n/// \\namespace nibble::gpu\n/// Shaders.\n")
+        self.write("README.md", "# Page\n\n[down](#there)\n\n## There\n\nText of `code`.\n")
+        self.write("include/nibble/version.hpp", HEADER + '#define NIBBLE_VERSION "1.2.3"\n')
+        self.header("/// A type.\nstruct known {\n    int member = 0;\n};\n")
+
+    def header(self, text, name="nibble"):
+        self.write("include/nibble/a.hpp", HEADER + f"namespace {name} {{\n{text}}}\n")
+
+    def check(self):
+        return run(sys.executable, os.path.join(ROOT, "cmake/docs.py"), "api", self.tree, "-o", os.path.join(self.tree, "out"))
+
+    def test_comments(self):
+        for text, name, sentence in (
+            ("/// A type.\nstruct known {\n    int member = 0;\n};\n", "nibble", None),
+            ("struct unknown {\n    int member = 0;\n};\n", "nibble", "Compound nibble::unknown is not documented"),
+            ("enum class unknown { one };\n", "nibble::gpu", "unknown (enumeration) of namespace nibble::gpu is not documented"),
+            ("void unknown(int x);\n", "nibble", "unknown(int x) (function) of namespace nibble is not documented"),
+            ("void unknown(int x);\n", "nibble::gpu", None),
+            ("/// A function.\nvoid known(int x);\nvoid known(float x);\n", "nibble", None),
+            ("/// A \\nonsense.\nstruct known {};\n", "nibble", "Found unknown command"),
+        ):
+            with self.subTest(text):
+                self.header(text, name)
+                status, output = self.check()
+                self.assertEqual(status, 0 if sentence is None else 1, output)
+                self.assertIn(sentence or "0 lines of warnings", output)
+
+    def test_without_doxygen(self):
+        folder = os.path.join(self.tree, "bin")
+        os.mkdir(folder)
+        for name in ("git", "python3"):
+            os.symlink(shutil.which(name), os.path.join(folder, name))
+        status, output = run(sys.executable, os.path.join(ROOT, "cmake/docs.py"), "api", self.tree, env={"PATH": folder})
+        self.assertEqual(status, 77, output)
+        self.assertIn("not installed", output)
+
+
 class Format(Temporary):
     def setUp(self):
         super().setUp()

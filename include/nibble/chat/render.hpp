@@ -13,10 +13,12 @@
 
 namespace nibble::chat {
 
+/// One message of a conversation.
 struct message {
     std::string role;  ///< system, user, assistant or tool
     std::string content;
 };
+/// Messages, the oldest first.
 using conversation = std::vector<message>;
 
 namespace detail {

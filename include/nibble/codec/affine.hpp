@@ -78,6 +78,7 @@ struct absmax_fit {
     static constexpr int max_code = 2 * Bias::code;
 };
 
+/// A codec of codes in words and one scale for each group: planes `q_weight`, words [N, G * words_per_group], and `q_scale` [N, G], G groups a row.
 template <class Packing, class Scale, class Bias, std::size_t Group, class Layout = nk, class Fit = absmax_fit>
 struct affine {
     using packing = Packing;
@@ -169,13 +170,21 @@ private:
     }
 };
 
+/// 4-bit codes, groups of 32, f16 scales, layout [N, K/8]: 4.5 bits a value.
 using q4f16_1 = affine<low_first<4, std::uint32_t>, f16_scale, bias<7>, 32, nk>;
+/// The same, transposed: [K/8, N].
 using q4f16_0 = affine<low_first<4, std::uint32_t>, f16_scale, bias<7>, 32, kn>;
+/// As q4f16_1 with f32 arithmetic and f32 scales, which shards keep as bf16.
 using q4f32_1 = affine<low_first<4, std::uint32_t>, f32_scale, bias<7>, 32, nk>;
+/// As q4f16_1 with bf16 scales and f32 arithmetic.
 using q4bf16_1 = affine<low_first<4, std::uint32_t>, bf16_scale, bias<7>, 32, nk>;
+/// The same, transposed, its codes by the scale as it was before rounding.
 using q4bf16_0 = affine<low_first<4, std::uint32_t>, bf16_scale_unrounded, bias<7>, 32, kn>;
+/// 3-bit codes, ten a word, groups of 40, f16 scales, layout [N, K/10]: 3.6 bits a value.
 using q3f16_1 = affine<low_first<3, std::uint32_t>, f16_scale, bias<3>, 40, nk>;
+/// The same, transposed: [K/10, N].
 using q3f16_0 = affine<low_first<3, std::uint32_t>, f16_scale, bias<3>, 40, kn>;
+/// 8-bit codes, groups of 32, f16 scales: 8.5 bits a value.
 using q8f16_1 = affine<low_first<8, std::uint32_t>, f16_scale, bias<127>, 32, nk>;  // no scheme of mlc_llm's, but its layout and rules for int8
 
 static_assert(bits_per_value<q8f16_1> == 8.5);

@@ -28,6 +28,7 @@ enum class fit : std::uint8_t {
     mse      ///< the representable scale with the least squared error, and the nearest codes
 };
 
+/// How an encoder rounds and fits. The defaults are the bytes of mlc_llm today.
 struct encode_options {
     nibble::rounding rounding = nibble::rounding::half_even;
     nibble::fit fit = nibble::fit::absmax;
@@ -255,6 +256,7 @@ template <class C>
     });
     return b;
 }
+/// The block of group g of row n to the planes.
 template <class C>
 void store_block(const typename C::block& b, const std::array<std::byte*, C::planes.size()>& planes, std::uint64_t n, std::uint64_t g, std::uint64_t n_rows,
                  std::uint64_t n_groups) {

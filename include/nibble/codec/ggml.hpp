@@ -94,10 +94,15 @@ struct simple : block_codec<Id, simple<Id, Codes, Zero>> {
     }
 };
 
+/// 4-bit codes for -8 to 7, f16 scale.
 using q4_0 = simple<encoding::q4_0, nibble_codes, bias<8>>;
+/// 4-bit codes, f16 scale and minimum.
 using q4_1 = simple<encoding::q4_1, nibble_codes, stored_min>;
+/// 5-bit codes for -16 to 15, f16 scale.
 using q5_0 = simple<encoding::q5_0, five_bit_codes, bias<16>>;
+/// 5-bit codes, f16 scale and minimum.
 using q5_1 = simple<encoding::q5_1, five_bit_codes, stored_min>;
+/// Signed bytes, f16 scale.
 using q8_0 = simple<encoding::q8_0, byte_codes, bias<0>>;
 
 /// 16 sub-blocks of 16: u8 scale and minimum (4 bits each) [16], codes [64], f16 scale, f16 scale of the minimums.
@@ -160,9 +165,11 @@ private:
         return ((bytes[4 + sub] >> (4 * which)) & 15) | ((bytes[4 * which + sub - 4] >> 6) << 4);
     }
 };
+/// 4-bit codes with 6-bit scales and minima, blocks of 256.
 struct q4_k : six_bit_scaled<encoding::q4_k, q4_k> {
     static constexpr unsigned code(const std::uint8_t* codes, std::size_t sub, std::size_t i) { return detail::run_code<4>(codes, sub, i); }
 };
+/// 5-bit codes with 6-bit scales and minima, blocks of 256.
 struct q5_k : six_bit_scaled<encoding::q5_k, q5_k> {
     static constexpr unsigned code(const std::uint8_t* codes, std::size_t sub, std::size_t i) {
         return detail::run_code<4>(codes + 32, sub, i) | (detail::run_code<1>(codes, sub, i) << 4);

@@ -238,6 +238,7 @@ using gather_uint4 = affine_with_zero<low_first<4, std::uint8_t>, Scale, Block, 
 /// DequantizeLinear's INT4 and UINT4 weights, a code a byte: files pack those of all [K, N] one after another (pack_nibbles).
 template <class Scale, std::size_t Block>
 using dequantize_int4 = affine<low_first<4, std::uint8_t, 1>, Scale, bias<8>, Block, nk, whole_quotient_fit<signed_absmax_fit>>;
+/// The same with stored zero points.
 template <class Scale, std::size_t Block>
 using dequantize_uint4 = affine_with_zero<low_first<4, std::uint8_t, 1>, Scale, Block, nk, whole_quotient_fit<range_fit>>;
 

@@ -24,8 +24,11 @@ inline constexpr bool is_plain = false;
 template <class T>
 inline constexpr bool is_plain<plain<T>> = true;
 
+/// Cast to f16.
 using q0f16 = plain<f16>;
+/// Cast to bf16.
 using q0bf16 = plain<bf16>;
+/// f32 as it is; shards keep it as bf16.
 using q0f32 = plain<float>;
 
 }  // namespace nibble

@@ -14,6 +14,7 @@ namespace nibble {
 /// The planes of a quantized tensor in memory that somebody else owns, each dense in the codec's layout.
 template <any_codec C>
 using plane_pointers = std::array<std::byte*, C::planes.size()>;
+/// The same for reading.
 template <any_codec C>
 using const_plane_pointers = std::array<const std::byte*, C::planes.size()>;
 
@@ -193,12 +194,15 @@ template <any_codec C>
 
 // The verbs for a policy that is no codec, or no encoder: each says in one sentence what it lacks.
 
+/// Says what the policy lacks.
 template <class C, class Value, class Planes>
 requires(!encoder<C> && !tensor_scaled<C>) auto quantize_into(std::span<const Value>, const shape&, const Planes&, encode_options = {}) {
     static_assert(check_encoder<C>());
 }
+/// Says what the policy lacks.
 template <class C, class Weights>
 requires(!encoder<C> && !tensor_scaled<C>) auto quantize(const Weights&, const shape&, encode_options = {}) { static_assert(check_encoder<C>()); }
+/// Says what the policy lacks.
 template <class C, class Planes>
 requires(!any_codec<C>) auto dequantize_into(const Planes&, const shape&, std::span<float>) { static_assert(check_codec<C>()); }
 

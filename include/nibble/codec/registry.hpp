@@ -12,6 +12,7 @@
 
 namespace nibble {
 
+/// Types in an order.
 template <class... T>
 struct type_list {
     static constexpr std::size_t size = sizeof...(T);
@@ -36,7 +37,7 @@ consteval std::size_t index_in(type_list<T...>) {
 template <class C>
 inline constexpr std::size_t codec_index = detail::index_in<C>(codecs{});
 
-/// Calls f.template operator()<C>() with the codec of that index and returns what it returns.
+/// Calls `f.template operator()<C>()` with the codec of that index and returns what it returns.
 template <class F, class First, class... Rest>
 decltype(auto) visit_codec(std::size_t index, F&& f, type_list<First, Rest...>) {
     if constexpr (sizeof...(Rest) == 0) {
@@ -106,6 +107,7 @@ struct scheme_left_out {
     std::string_view name;
     std::string_view why;
 };
+/// All of them, for messages.
 inline constexpr std::array schemes_left_out{
     scheme_left_out{"e4m3_e4m3_f16", "its calibration scales come from running the model; mlc_llm writes uninitialised memory in their place"},
     scheme_left_out{"q4f16_autoawq", "it needs a checkpoint that AutoAWQ has quantized"},
@@ -114,6 +116,7 @@ inline constexpr std::array schemes_left_out{
     scheme_left_out{"fp8_e4m3fn_bf16_block_scale_static_activation", "it takes over the scales of a checkpoint that was trained in fp8"},
 };
 
+/// The scheme of that name, or nullptr.
 [[nodiscard]] constexpr const scheme* find_scheme(std::string_view name) {
     for (const auto& s : schemes) {
         if (s.name == name) return &s;

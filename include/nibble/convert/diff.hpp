@@ -23,12 +23,14 @@ struct parameter_difference {
     double relative_rms = 0;  ///< to the RMS of the first folder's values
 };
 
+/// A record that is of another shape or type in the second folder.
 struct record_change {
     std::string name;
     std::string first;  ///< "uint32 [96, 8]"
     std::string second;
 };
 
+/// What differs between two folders of weights.
 struct diff_report {
     std::vector<std::string> only_first;
     std::vector<std::string> only_second;

@@ -24,6 +24,7 @@ namespace nibble::convert {
 /// A manifest of a folder: {"files": {NAME: {"bytes": N, "sha256": HEX}}}.
 inline constexpr std::string_view manifest_name = "nibble-manifest.json";
 
+/// One thing that is wrong, or may be.
 struct finding {
     enum class severity : std::uint8_t {
         error,    ///< WebLLM will not load it, or run it wrong
@@ -35,6 +36,7 @@ struct finding {
     error what;        ///< file, rule and remedy
 };
 
+/// What the doctor looks for, and how closely.
 struct doctor_options {
     std::optional<model::webllm_version> webllm = {};  ///< nothing: any
     bool bytes = true;                                 ///< read every shard whole and compare the hashes that are known
@@ -42,6 +44,7 @@ struct doctor_options {
     std::function<void(std::uint64_t done, std::uint64_t total)> on_progress = {};
 };
 
+/// What the doctor has found.
 struct doctor_report {
     std::string where;  ///< what was looked at: a folder, or the URL that WebLLM would ask
     std::string index;  ///< name of the index that was read; empty if none was

@@ -15,6 +15,7 @@
 
 namespace nibble::convert {
 
+/// The files of a tokenizer, made of a GGUF's metadata.
 struct gguf_tokenizer {
     json tokenizer;
     json config;

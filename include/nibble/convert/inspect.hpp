@@ -15,6 +15,7 @@
 
 namespace nibble::convert {
 
+/// One tensor of a report.
 struct tensor_facts {
     std::string name;
     std::string type;  ///< of a quantized parameter of an MLC folder: codec_label
@@ -24,6 +25,7 @@ struct tensor_facts {
     std::string file;
 };
 
+/// What is in a checkpoint, a folder of weights or a model.
 struct inspect_report {
     std::string path;
     std::string format;  ///< "safetensors", "gguf", "MLC weights", "ONNX"

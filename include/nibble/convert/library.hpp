@@ -18,7 +18,9 @@
 
 namespace nibble::convert {
 
+/// A parameter that a library asks for.
 struct library_parameter {
+    /// A dimension: a number, or a name for one that is left open.
     struct dim {
         std::uint64_t n = 0;
         std::string symbol;  ///< "vocab_size": any number, the same wherever it stands
@@ -34,6 +36,7 @@ struct library_parameter {
     }
 };
 
+/// What a model library says of itself.
 struct library_metadata {
     std::string path;
     std::string model_type;

@@ -114,6 +114,7 @@ enum class webllm_model : std::uint8_t { chat = 0, embedding = 1, vision = 2 };
     return type == "phi3_v" || type == "llava" ? webllm_model::vision : webllm_model::chat;
 }
 
+/// What a user says of the place and the name of a package.
 struct record_options {
     std::string model_id;
     std::string base_url;
@@ -124,6 +125,7 @@ struct record_options {
     model::webllm_version webllm = model::newest_webllm;
 };
 
+/// WebLLM's ModelRecord of a package, and what it rests on.
 struct model_record {
     json record;  ///< "model_lib" is absent where no library is known
     memory_need memory;

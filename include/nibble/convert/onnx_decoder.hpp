@@ -107,6 +107,7 @@ private:
     std::deque<planned_parameter> parameters_;
 };
 
+/// How a decoder's graph is made.
 struct onnx_decoder_options {
     const onnx_dtype* dtype = nullptr;
     std::uint64_t block = 32;

@@ -14,6 +14,7 @@
 
 namespace nibble::convert {
 
+/// What is exported, and how.
 struct onnx_export_options {
     std::vector<std::string> dtypes{"q4"};
     std::string model_type{};  ///< empty: what config.json says
@@ -30,7 +31,9 @@ struct onnx_export_options {
     static constexpr std::uint64_t default_context = 8192;
 };
 
+/// What an export has written.
 struct onnx_export_report {
+    /// A file of it.
     struct file {
         std::string path;  ///< in the output folder
         std::uint64_t n_bytes = 0;

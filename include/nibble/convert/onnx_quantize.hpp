@@ -13,6 +13,7 @@
 
 namespace nibble::convert {
 
+/// How the MatMuls of a model are quantized.
 struct onnx_quantize_options {
     nbits_options weights{4, 128, false};
     std::int64_t accuracy_level = 0;      ///< 0: not stated
@@ -22,6 +23,7 @@ struct onnx_quantize_options {
     bool overwrite = false;
 };
 
+/// What a quantization has written.
 struct onnx_quantize_report {
     std::string output;
     std::uint64_t n_bytes = 0;

@@ -27,6 +27,7 @@ inline constexpr std::array<std::pair<std::string_view, package_layout>, 3> pack
 /// The schemes of a pair: for WebGPU with shader-f16, and for all of WebGPU. Their shards are alike, but for what is in them.
 inline constexpr std::array<std::string_view, 2> pair_schemes{"q4f16_1", "q4f32_1"};
 
+/// What is packaged, and how.
 struct package_options {
     plan_options plan;          ///< its quantization is not looked at for a pair
     gen_config_options config;  ///< quantization, model type and source are those of `plan`
@@ -51,6 +52,7 @@ struct packaged_model {
     std::vector<copied_file> files;  ///< beside them, as they will lie in `home`
 };
 
+/// A package as it would be written.
 struct package_plan {
     package_options options;
     std::vector<packaged_model> models;
@@ -68,12 +70,14 @@ struct package_plan {
     }
 };
 
+/// A file of a package.
 struct packaged_file {
     std::string name;  ///< in the output
     std::uint64_t n_bytes = 0;
     std::string sha256;
 };
 
+/// What a package holds that has been written.
 struct package_report {
     std::string output;
     std::vector<packaged_file> files;

@@ -19,13 +19,14 @@
 
 namespace nibble::convert {
 
+/// What is converted to what.
 struct plan_options {
     std::string quantization = "q4f16_1";
-    std::string model_type;  ///< empty: what config.json says
-    encode_options encode;
+    std::string model_type{};  ///< empty: what config.json says
+    encode_options encode{};
     std::uint64_t shard_bytes = shard::default_shard_bytes;
     bool allow_unexpected = false;  ///< convert although the checkpoint holds tensors that belong to a parameter and have no place
-    source::open_options source;
+    source::open_options source{};
 };
 
 /// A parameter with its codec and its sources found.
@@ -48,6 +49,7 @@ struct planned_record {
     std::size_t plane = 0;
 };
 
+/// A conversion as it would be made.
 struct plan {
     source::checkpoint model;
     std::string model_type;

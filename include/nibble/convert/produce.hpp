@@ -16,7 +16,7 @@
 
 namespace nibble::convert {
 
-/// Calls f.template operator()<T>() with the storage type of an encoding for which is_float() holds.
+/// Calls `f.template operator()<T>()` with the storage type of an encoding for which is_float() holds.
 template <class F>
 decltype(auto) visit_float(encoding type, F&& f) {
     switch (type) {

@@ -22,6 +22,7 @@ namespace nibble::convert {
 inline constexpr std::size_t lanes_per_thread = 8;
 inline constexpr std::size_t lane_bytes = 128 << 10;
 
+/// How far a conversion has come.
 struct progress {
     std::uint64_t bytes_done = 0;  ///< of the output, those of shards that were already there included
     std::uint64_t bytes_total = 0;
@@ -46,11 +47,13 @@ struct nonfinite_values {
     return text;
 }
 
+/// What becomes of values that are infinite or no numbers.
 enum class nonfinite_values_are : std::uint8_t {
     kept,    ///< stored as mlc_llm stores them, and reported
     refused  ///< an error, before anything is published
 };
 
+/// How a plan is carried out.
 struct run_options {
     unsigned threads = 0;  ///< 0: as many as the machine has
     bool resume = false;   ///< keep the shards of an interrupted run whose md5 still holds
@@ -65,6 +68,7 @@ struct run_options {
     [[nodiscard]] bool is_cancelled() const { return cancelled != nullptr && cancelled->load(std::memory_order_relaxed); }
 };
 
+/// What a conversion has written.
 struct run_report {
     std::string output;
     std::vector<std::string> files;  ///< written, in the output folder
@@ -86,6 +90,7 @@ struct made_part {
     std::vector<std::string> sha256;  ///< of each shard, where run_options::sha256 wanted them
     std::vector<nonfinite_values> nonfinite;
 };
+/// The shards that one machine has made of a shared conversion.
 struct made_shards {
     std::vector<made_part> parts;
     std::vector<std::string> files;  ///< names in the work folder

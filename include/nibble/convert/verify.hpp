@@ -21,6 +21,7 @@
 
 namespace nibble::convert {
 
+/// What a folder is compared with.
 struct verify_options {
     std::string quantization;  ///< empty: the scheme whose records are those of the folder
     std::string model_type;    ///< empty: what config.json says
@@ -98,6 +99,7 @@ struct source_report {
     std::vector<std::string> notes;
 };
 
+/// What was found in a folder.
 struct verify_report {
     std::string folder;
     std::string index;

@@ -22,6 +22,7 @@
 
 namespace nibble {
 
+/// How the bytes of a file are had.
 enum class file_access : std::uint8_t {
     map,  ///< bytes come from a private read-only mapping; no copy
     read  ///< bytes are read into the caller's scratch; slower, safe with files that other programs change

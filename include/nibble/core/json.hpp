@@ -17,6 +17,7 @@
 
 namespace nibble {
 
+/// JSON whose keys stay in the order of the file.
 using json = nlohmann::ordered_json;  // keys stay in file order: the order of a weight_map decides the order of shards
 
 namespace detail {

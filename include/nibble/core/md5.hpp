@@ -22,6 +22,7 @@ struct md5_lane {
     std::byte block[64] = {};
 };
 
+/// MD5 (RFC 1321) of bytes that come in pieces. For the checksums of formats, not for security.
 class md5 {
 public:
     void update(bytes_view bytes);

@@ -8,18 +8,22 @@
 
 namespace nibble {
 
+/// IEEE binary16, by its bits.
 struct f16 {
     std::uint16_t bits = 0;
     friend constexpr bool operator==(f16, f16) = default;  ///< compares bits: NaN equals itself, +0 differs from -0
 };
+/// bfloat16, by its bits: the upper half of an f32.
 struct bf16 {
     std::uint16_t bits = 0;
     friend constexpr bool operator==(bf16, bf16) = default;
 };
+/// An 8-bit float with 4 bits of exponent, by its bits.
 struct f8_e4m3 {
     std::uint8_t bits = 0;  ///< OCP E4M3FN: no infinities, S.1111.111 is NaN, largest value 448
     friend constexpr bool operator==(f8_e4m3, f8_e4m3) = default;
 };
+/// An 8-bit float with 5 bits of exponent, by its bits.
 struct f8_e5m2 {
     std::uint8_t bits = 0;  ///< OCP E5M2: the upper byte of an f16
     friend constexpr bool operator==(f8_e5m2, f8_e5m2) = default;
@@ -57,6 +61,7 @@ struct f8_e5m2 {
 /// Exact.
 [[nodiscard]] constexpr float to_f32(f8_e5m2 h) { return to_f32(f16{static_cast<std::uint16_t>(h.bits << 8)}); }
 
+/// Any storage type as f32, which holds all of them exactly.
 [[nodiscard]] constexpr float to_f32(float x) { return x; }
 
 namespace detail {

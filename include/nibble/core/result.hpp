@@ -65,6 +65,7 @@ struct error {
     }
 };
 
+/// A value or an error.
 template <class T>
 using result = tl::expected<T, error>;
 

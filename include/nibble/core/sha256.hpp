@@ -13,6 +13,7 @@
 
 namespace nibble {
 
+/// SHA-256 (FIPS 180-4) of bytes that come in pieces.
 class sha256 {
 public:
     void update(bytes_view bytes);

@@ -57,6 +57,7 @@ struct encoding_info {
     std::uint32_t block_bytes;
 };
 
+/// All encodings, in the order of the enumeration.
 inline constexpr std::array encodings{
     encoding_info{encoding::f32, "f32", 1, 4},         encoding_info{encoding::f16, "f16", 1, 2},         encoding_info{encoding::bf16, "bf16", 1, 2},
     encoding_info{encoding::f8_e4m3, "f8_e4m3", 1, 1}, encoding_info{encoding::f8_e5m2, "f8_e5m2", 1, 1}, encoding_info{encoding::f64, "f64", 1, 8},
@@ -69,10 +70,12 @@ inline constexpr std::array encodings{
     encoding_info{encoding::q5_k, "q5_k", 256, 176},   encoding_info{encoding::q6_k, "q6_k", 256, 210},
 };
 
+/// The row of an encoding.
 [[nodiscard]] constexpr const encoding_info& info(encoding e) { return encodings[static_cast<std::size_t>(e)]; }
 
 /// Whether the encoding holds one number of 1, 2 or 4 bytes that to_f32 reads.
 [[nodiscard]] constexpr bool is_float(encoding e) { return e <= encoding::f8_e5m2; }
+/// Whether the encoding is one of ggml's blocks.
 [[nodiscard]] constexpr bool is_ggml_block(encoding e) { return e >= encoding::q4_0; }
 
 /// The encoding of a storage type: encoding_of<f16> == encoding::f16.

@@ -15,20 +15,26 @@
 
 namespace nibble::cpu {
 
+/// Encodes a row of k values, [K] -> codes and scales of a row.
 template <class T>
 using encode_row_function = void (*)(const T* row, std::uint64_t k, std::byte* codes, std::byte* scales, encode_options options);
+/// Decodes a row to k values.
 template <class Out>
 using decode_row_function = void (*)(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out);
 /// decode_rows of a codec's nk sibling, told at run time whether the planes are those of layout kn.
 template <class Out>
 using decode_rows_function = void (*)(const std::byte* codes, const std::byte* scales, const stored_rows& stored, Out* out);
+/// Casts n values.
 template <class To, class From>
 using cast_row_function = void (*)(const From* from, std::uint64_t n, To* to);
+/// f32_to_shard_bf16 of n values.
 using shard_bf16_row_function = void (*)(const float* from, std::uint64_t n, bf16* to);
+/// Several MD5 sums at once, see md5_update_lanes.
 using md5_update_lanes_function = void (*)(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n);
 
 /// The codecs with compiled kernels. A row of a kn codec is encoded as that of its nk sibling.
 using kernel_codecs = std::tuple<q4f16_1, q4f32_1, q4bf16_1, rows_of<q4bf16_0>, q3f16_1, q8f16_1>;
+/// The types of numbers that rows are encoded from.
 using kernel_numbers = std::tuple<float, f16, bf16>;
 
 namespace detail {
@@ -147,23 +153,29 @@ inline constexpr kernel_table header_kernels = make_kernel_table<Arch>();
 #if defined(NIBBLE_KERNELS_LINKED)
 inline namespace linked {
 
+/// The architecture whose kernels are used, as in "avx2".
 [[nodiscard]] inline const char* arch_name() { return linked_kernels().arch; }
+/// How rows of T are encoded by C; a row of a kn codec as that of its nk sibling.
 template <encoder C, class T>
 [[nodiscard]] encode_row_function<T> encode_row_fn() {
     return linked_kernels().encode<C, T>();
 }
+/// How rows of C are decoded to Out, which is f32 or f16.
 template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
     return linked_kernels().decode<C, Out>();
 }
+/// The same for a range of rows, from either layout.
 template <formulaic C, class Out>
 [[nodiscard]] decode_rows_function<Out> decode_rows_fn() {
     return linked_kernels().decode_rows<C, Out>();
 }
+/// How rows are cast; f32, f16 and bf16 to each other.
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {
     return linked_kernels().cast<To, From>();
 }
+/// How f32 becomes the bf16 of a shard.
 [[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return linked_kernels().shard_bf16; }
 /// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
 inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {
@@ -174,23 +186,29 @@ inline void md5_update_lanes(md5* const* states, const std::byte* const* data, c
 #else
 inline namespace header_only {
 
+/// The architecture whose kernels are used, as in "avx2".
 [[nodiscard]] inline const char* arch_name() { return default_arch::name; }
+/// How rows of T are encoded by C; a row of a kn codec as that of its nk sibling.
 template <encoder C, class T>
 [[nodiscard]] encode_row_function<T> encode_row_fn() {
     return &encode_row<default_arch, rows_of<C>, T>;
 }
+/// How rows of C are decoded to Out, which is f32 or f16.
 template <formulaic C, class Out>
 [[nodiscard]] decode_row_function<Out> decode_row_fn() {
     return &decode_row<default_arch, rows_of<C>, Out>;
 }
+/// The same for a range of rows, from either layout.
 template <formulaic C, class Out>
 [[nodiscard]] decode_rows_function<Out> decode_rows_fn() {
     return &decode_rows<default_arch, rows_of<C>, Out>;
 }
+/// How rows are cast; f32, f16 and bf16 to each other.
 template <class To, class From>
 [[nodiscard]] cast_row_function<To, From> cast_row_fn() {
     return &cast_row<default_arch, To, From>;
 }
+/// How f32 becomes the bf16 of a shard.
 [[nodiscard]] inline shard_bf16_row_function shard_bf16_row_fn() { return &shard_bf16_row<default_arch>; }
 /// states[i]->update(data[i], n_bytes[i]) for each i < n, side by side; no two states may be the same.
 inline void md5_update_lanes(md5* const* states, const std::byte* const* data, const std::size_t* n_bytes, std::size_t n) {

@@ -17,6 +17,7 @@ struct nbits_row {
     std::uint8_t* zeros = nullptr;
 };
 
+/// The largest block of MatMulNBits.
 inline constexpr std::uint64_t largest_nbits_block = 256;
 
 namespace detail {

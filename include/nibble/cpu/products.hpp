@@ -14,9 +14,13 @@
 
 namespace nibble::cpu {
 
+/// Activations x [M, K], rows ldx apart, brought into the form in which products read them.
 using prepare_function = void (*)(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k, std::byte* prepared);
+/// y[first .. last) of W x for one prepared row; y points to row 0 of the weights.
 using gemv_function = void (*)(const matrix& w, const std::byte* x, std::uint64_t first, std::uint64_t last, float* y);
+/// y[r * ldy + n] for m prepared rows and rows n in [first, last) of the weights.
 using gemm_function = void (*)(const matrix& w, const std::byte* x, std::uint64_t m, std::uint64_t first, std::uint64_t last, float* y, std::uint64_t ldy);
+/// Rows [first, last) of a matrix to the layout of `packed`.
 using repack_function = void (*)(const matrix& w, std::uint64_t first, std::uint64_t last, std::byte* codes, std::byte* scales);
 
 /// The codecs with compiled products: those with codes in both arithmetics, plain ones in `exact` alone.
@@ -116,6 +120,7 @@ inline constexpr product_table header_products = make_product_table<Arch>();
 
 #if defined(NIBBLE_KERNELS_LINKED)
 inline namespace linked {
+/// The products of this process.
 [[nodiscard]] inline const product_table& products() { return linked_products(); }
 }  // namespace linked
 #else
@@ -140,6 +145,7 @@ struct products_on_demand {
         return &cpu::repack<default_arch, C>;
     }
 };
+/// The products of the including file's flags.
 [[nodiscard]] inline products_on_demand products() { return {}; }
 }  // namespace header_only
 #endif

@@ -137,10 +137,13 @@ using default_arch = sse2;
 template <class Arch, class Other>
 inline constexpr bool has = std::derived_from<Arch, Other>;
 
+/// A vector of f32 of an architecture.
 template <class Arch>
 using vector_f32 = xsimd::batch<float, typename Arch::simd>;
+/// The same of u32.
 template <class Arch>
 using vector_u32 = xsimd::batch<std::uint32_t, typename Arch::simd>;
+/// How many f32 a vector holds.
 template <class Arch>
 inline constexpr std::size_t lanes = vector_f32<Arch>::size;
 
@@ -165,6 +168,7 @@ NIBBLE_INLINE vector_u32<Arch> load_u32(const void* from) {
     std::memcpy(lane, from, sizeof lane);
     return vector_u32<Arch>::load_unaligned(lane);
 }
+/// The store.
 template <class Arch>
 NIBBLE_INLINE void store_u32(void* to, vector_u32<Arch> v) {
     if constexpr (any_address<Arch>) return v.store_unaligned(static_cast<std::uint32_t*>(to));
@@ -185,6 +189,7 @@ NIBBLE_INLINE vector_f32<Arch> as_f32(vector_u32<Arch> v) {
     return xsimd::bitwise_cast<float>(v);
 #endif
 }
+/// The other way round.
 template <class Arch>
 NIBBLE_INLINE vector_u32<Arch> as_u32(vector_f32<Arch> v) {
 #if defined(__aarch64__)  // xsimd 8 calls a function out of a table there
@@ -230,6 +235,7 @@ NIBBLE_INLINE vector_u32<Arch> load_u16(const void* from) {
     for (std::size_t i = 0; i < lanes<Arch>; ++i) lane[i] = half[i];
     return vector_u32<Arch>::load_unaligned(lane);
 }
+/// The store.
 template <class Arch>
 NIBBLE_INLINE void store_u16(void* to, vector_u32<Arch> v) {
 #if defined(__AVX512BW__)

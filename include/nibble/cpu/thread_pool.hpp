@@ -15,6 +15,7 @@
 
 namespace nibble::cpu {
 
+/// Threads that share ranges of work, for those who have none of their own.
 class thread_pool {
 public:
     /// The calling thread and n_threads - 1 others; 0 means as many as the machine has. The system must be able to give so many.

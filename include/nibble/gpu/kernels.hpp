@@ -57,7 +57,7 @@ inline constexpr std::tuple shader_codecs{named_codec<q4f16_1>{"q4f16_1"},
                                           named_codec<nbits<4, f16_scale, 32>>{"nbits4f16"},
                                           named_codec<nbits_with_zero<4, f32_scale, 32>>{"nbits4f32_zero"}};
 
-/// Calls f.template operator()<Kernel>() for each kernel, in the order of the list.
+/// Calls `f.template operator()<Kernel>()` for each kernel, in the order of the list.
 template <class F, class... K>
 void for_each_kernel(F&& f, type_list<K...>) {
     (f.template operator()<K>(), ...);
@@ -66,7 +66,7 @@ template <class F>
 void for_each_kernel(F&& f) {
     for_each_kernel(f, kernels{});
 }
-/// Calls f.template operator()<C>(name) for each codec.
+/// Calls `f.template operator()<C>(name)` for each codec.
 template <class F>
 void for_each_shader_codec(F&& f) {
     std::apply([&](const auto&... c) { (f.template operator()<typename std::remove_cvref_t<decltype(c)>::codec>(c.name), ...); }, shader_codecs);

@@ -83,6 +83,7 @@ private:
     [[nodiscard]] T fold(const Leaf& leaf, const Branch& branch) const;
 };
 
+/// What a kernel does with a buffer.
 enum class access : std::uint8_t { read, read_write };
 
 /// A storage buffer, bound at the place that it has in manifest::bindings.
@@ -171,6 +172,7 @@ struct manifest {
 
 /// One dispatch: what to bind, the parameters' bits (those that the host gives are 0), the grid.
 struct dispatch {
+    /// Bytes of a buffer.
     struct range {
         std::uint64_t offset = 0;  ///< bytes
         std::uint64_t bytes = 0;   ///< a multiple of 4, so that a buffer of 3 f16 has 8 bytes

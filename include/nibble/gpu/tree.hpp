@@ -83,6 +83,7 @@ inline constexpr std::size_t n_builtins = 7;
 
 using node_id = std::uint32_t;
 
+/// One expression of a shader.
 struct node {
     op what = op::literal;
     shader_type type;
@@ -93,6 +94,7 @@ struct node {
     std::uint8_t n_arguments = 0;
 };
 
+/// One statement of a shader.
 struct statement {
     enum class kind : std::uint8_t {
         let,       ///< name = a, never changed
@@ -114,6 +116,7 @@ struct statement {
     std::vector<statement> other{};
 };
 
+/// An array in workgroup memory.
 struct shared_array {
     std::string name;
     shader_type type;

@@ -21,6 +21,7 @@
 
 namespace nibble::gpu {
 
+/// What a Vulkan device says that it is.
 enum class vulkan_kind : std::uint8_t { discrete, integrated, virtual_gpu, other, software };
 
 [[nodiscard]] constexpr std::string_view name_of(vulkan_kind kind) {

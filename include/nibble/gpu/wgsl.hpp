@@ -54,7 +54,7 @@ struct wgsl_dialect {
 
 }  // namespace detail
 
-/// The text of a program. Buffers are @binding(0) on, in @group(0), in the manifest's order; a struct of the parameters follows them as a
+/// The text of a program. Buffers are `@binding(0)` on, in `@group(0)`, in the manifest's order; a struct of the parameters follows them as a
 /// uniform buffer.
 [[nodiscard]] inline std::string to_wgsl(const program& p, wgsl_flavour flavour = wgsl_flavour::web) {
     using dialect = detail::wgsl_dialect;

@@ -22,10 +22,12 @@ namespace nibble::model {
 struct conversation_template {
     using token_ids = std::vector<std::int64_t>;
 
+    /// What roles are called in a prompt.
     struct role_names {
         std::string user{}, assistant{};
         std::optional<std::string> tool{};  ///< not written where absent
     };
+    /// What stands around a message, by its role.
     struct message_templates {
         std::string user = "{user_message}";
         std::string assistant = "{assistant_message}";

@@ -7,6 +7,7 @@
 
 namespace nibble::model {
 
+/// The sizes of a decoder-only model.
 struct decoder_sizes {
     std::uint64_t layers = 1, hidden = 1, intermediate = 1, vocab = 1, heads = 1, kv_heads = 1, head_dim = 1;
 

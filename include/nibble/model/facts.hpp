@@ -26,8 +26,10 @@ struct rope_facts {
     std::vector<double> short_factor{}, long_factor{};  ///< longrope
 };
 
+/// The activation of an MLP.
 enum class activation : std::uint8_t { silu, gelu_tanh, gelu };
 
+/// What a graph of a decoder needs to know of a config.json.
 struct decoder_facts {
     std::string model_type{};
     decoder_sizes sizes{};

@@ -89,6 +89,7 @@ enum quantization : std::uint8_t { none = 0, q0f16 = 1, q0f32 = 2, q3f16_1 = 4, 
 inline constexpr std::array<std::pair<std::string_view, quantization>, 5> quantizations{
     {{"q0f16", q0f16}, {"q0f32", q0f32}, {"q3f16_1", q3f16_1}, {"q4f16_1", q4f16_1}, {"q4f32_1", q4f32_1}}};
 
+/// A prebuilt library of WebLLM.
 struct row {
     std::string_view name;  ///< of the model, as in the library's file name
     std::string_view model_type;

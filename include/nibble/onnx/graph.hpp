@@ -33,13 +33,16 @@ struct initializer {
 
 /// A dimension is a number, or a name for one that is known later.
 using dimension = std::variant<std::int64_t, std::string>;
+/// What an attribute may hold.
 using attribute_value = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>>;
 
+/// An attribute of a node.
 struct attribute {
     std::string name;
     attribute_value value;
 };
 
+/// A node of a graph.
 struct node {
     std::string op_type;
     std::vector<std::string> inputs;   ///< an empty name: an optional input that is not given
@@ -49,6 +52,7 @@ struct node {
     std::string name{};  ///< empty: "/" and the first output, its dots as slashes
 };
 
+/// An input or output of a graph.
 struct graph_value {
     std::string name;
     element type = element::f32;
@@ -188,6 +192,7 @@ private:
 /// No protobuf message, and so no model file, may be longer; browsers and ONNX Runtime read no longer files of weights either.
 inline constexpr std::uint64_t largest_file = (std::uint64_t{1} << 31) - 1;
 
+/// What stands around a graph.
 struct model_options {
     std::string producer = "nibble";
     std::string producer_version{};

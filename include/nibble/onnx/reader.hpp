@@ -23,6 +23,7 @@ struct byte_range {
     std::uint64_t end = 0;
 };
 
+/// A row of the table of element types.
 struct element_info {
     std::uint32_t id;
     std::string_view name;
@@ -46,6 +47,7 @@ inline constexpr std::array element_infos{
     return nullptr;
 }
 
+/// A constant as it was read: where its bytes are.
 struct read_tensor {
     std::string name;
     std::uint32_t type = 0;
@@ -66,6 +68,7 @@ struct read_tensor {
 
 struct read_graph;
 
+/// An attribute as it was read.
 struct read_attribute {
     std::string name;
     attribute_type type = attribute_type::undefined;
@@ -78,6 +81,7 @@ struct read_attribute {
     std::vector<read_graph> graphs;
 };
 
+/// A node as it was read.
 struct read_node {
     std::string op_type, domain, name;
     std::vector<std::string> inputs, outputs;
@@ -91,12 +95,14 @@ struct read_node {
     }
 };
 
+/// An input or output as it was read.
 struct read_value {
     std::string name;
     byte_range message;
     std::optional<std::size_t> rank;  ///< where the type is a tensor of a known rank
 };
 
+/// A graph as it was read.
 struct read_graph {
     std::string name;
     std::vector<read_node> nodes;
@@ -105,6 +111,7 @@ struct read_graph {
     byte_range message;
 };
 
+/// A model as it was read; its weights stay in the file.
 struct model {
     std::shared_ptr<const file> from;
     std::int64_t ir_version = 0;

@@ -156,6 +156,7 @@ struct byte_range {
     return found;
 }
 
+/// What a site adds to its files.
 struct site_options {
     bool isolate = false;  ///< COOP and COEP, for pages that need SharedArrayBuffer
     /// The answer to "/" for GET and HEAD, without the headers that all answers have.

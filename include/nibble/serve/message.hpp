@@ -26,10 +26,12 @@ struct refusal {
     int status = 400;
     std::string why;
 };
+/// A value, or the refusal that answers the request.
 template <class T>
 using attempt = tl::expected<T, refusal>;
 [[nodiscard]] inline tl::unexpected<refusal> refuse(int status, std::string why) { return tl::unexpected<refusal>(refusal{status, std::move(why)}); }
 
+/// Names and values, in their order.
 using header_list = std::vector<std::pair<std::string, std::string>>;
 
 /// The value of the first header of that name (in lower case), or nothing.
@@ -40,6 +42,7 @@ using header_list = std::vector<std::pair<std::string, std::string>>;
     return std::nullopt;
 }
 
+/// A request, its head read and checked.
 struct request {
     std::string method;
     std::string target;   ///< as sent, not decoded

@@ -19,18 +19,21 @@
 
 namespace nibble::serve {
 
+/// What the page tells beside the files.
 struct page_options {
     json record = json::object();  ///< what is known of the record; "model" is set here, to where the page was asked for
     std::vector<std::string> notes;
     std::string host = "127.0.0.1";  ///< with its port: where no request says a usable one
 };
 
+/// A file of the list on the page.
 struct listed_file {
     std::string name;
     std::uint64_t n_bytes = 0;
     std::string hash;  ///< "sha256 …" or "md5 …"; empty where none is known and the file is too long to read for it
 };
 
+/// The page at "/": the record, the snippet to paste, and the files.
 class front_page {
 public:
     front_page(std::filesystem::path home, page_options options) : home_(std::move(home)), options_(std::move(options)) {}

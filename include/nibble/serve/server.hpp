@@ -25,6 +25,7 @@
 
 namespace nibble::serve {
 
+/// Where a server listens, and how much it takes on.
 struct server_options {
     std::string host = "127.0.0.1";
     int port = 8000;                                              ///< 0: any that is free

@@ -12,6 +12,7 @@
 
 namespace nibble::serve {
 
+/// The parts of a URL.
 struct url {
     std::string scheme;  ///< http or https
     std::string host;    ///< a name, an address, or an address of IPv6 in brackets
@@ -92,6 +93,7 @@ struct url {
     return out;
 }
 
+/// A question to a server.
 struct query {
     std::string url = {};
     std::string method = "GET";                     ///< or HEAD
@@ -101,12 +103,14 @@ struct query {
     std::function<void(bytes_view)> on_bytes = {};  ///< takes the body of a good answer instead
 };
 
+/// A redirect that was followed.
 struct hop {
     std::string url;
     int status = 0;
     header_list headers;
 };
 
+/// A server's answer.
 struct reply {
     std::string url;  ///< after redirects
     int status = 0;

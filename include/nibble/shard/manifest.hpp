@@ -34,6 +34,7 @@ inline constexpr std::array dtype_names{dtype_name{encoding::u32, "uint32"},    
 /// Bytes that a value of this type takes in a shard: f32 is stored as bf16 ("f32-to-bf16").
 [[nodiscard]] constexpr std::uint64_t stored_bytes(encoding type) { return type == encoding::f32 ? 2 : info(type).block_bytes; }
 
+/// A stored array of a shard.
 struct record {
     std::string name;
     shape dims;
@@ -46,6 +47,7 @@ struct record {
 /// The same for a record, whose format may be "raw".
 [[nodiscard]] constexpr std::uint64_t stored_bytes(const record& r) { return r.raw ? info(r.type).block_bytes : stored_bytes(r.type); }
 
+/// A shard and its records.
 struct shard_file {
     std::string path;  ///< params_shard_N.bin
     std::uint64_t n_bytes = 0;
@@ -53,6 +55,7 @@ struct shard_file {
     std::string md5;  ///< 32 hex digits of the whole file; empty until known
 };
 
+/// An index: what stands in each shard.
 struct manifest {
     std::uint64_t n_parameters = 0;  ///< "ParamSize"
     double parameter_bytes = 0;      ///< "ParamBytes": f32 counts 4 bytes a value here

@@ -20,6 +20,7 @@
 
 namespace nibble::shard {
 
+/// How a folder is read.
 struct reader_options {
     file_access access = file_access::map;
     bool follow_links = false;  ///< allow symbolic links that leave the folder (a Hugging Face cache is allowed as it is)

@@ -21,6 +21,7 @@
 
 namespace nibble::source {
 
+/// The types of metadata, by their numbers in the file.
 enum class gguf_type : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, text, array, u64, i64, f64 };
 
 /// Where an array of the metadata lies in the file. Arrays of 10^5 tokens are common, so they are read when they are asked for.
@@ -30,6 +31,7 @@ struct gguf_array {
     std::uint64_t offset = 0;  ///< first byte of the first element
 };
 
+/// A value of the metadata.
 struct gguf_value {
     gguf_type type = gguf_type::u8;
     json value;  ///< null for an array

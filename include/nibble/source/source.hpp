@@ -53,6 +53,7 @@ struct checkpoint {
     }
 };
 
+/// How a checkpoint is read.
 struct open_options {
     file_access access = file_access::map;
     bool follow_links = false;     ///< allow symbolic links that leave the checkpoint's folder (a Hugging Face cache is allowed as it is)
