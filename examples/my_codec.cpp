@@ -26,7 +26,7 @@ struct best_of_few {
     static typename C::block encode(const float* w, std::size_t n) {
         float top = 0;
         for (std::size_t i = 0; i < n; ++i) top = std::fmax(top, std::fabs(w[i]));
-        typename C::block best{};  // stays, its scale 0, where all of w is 0
+        typename C::block best{};  // stays, its scale 0, where all of w is 0 or a value is no number
         double least = std::numeric_limits<double>::infinity();
         for (int step = -16; step <= 16; ++step) {
             const float scale = top * static_cast<float>(step) / 20.0F;

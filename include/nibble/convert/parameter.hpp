@@ -44,6 +44,33 @@ namespace nibble::convert {
     return values;
 }
 
+namespace detail {
+
+/// quantize<C>, by the kernels of this machine where a codec stores rows one after another.
+template <any_codec C>
+[[nodiscard]] result<quantized<C>> quantize_by_kernels(std::span<const float> values, const shape& dims, encode_options options) {
+    if constexpr (tensor_scaled<C> || C::layout::transposed) {
+        return quantize<C>(values, dims, options);
+    } else {
+        if (auto n = nibble::detail::values_of(values.size(), dims); !n) return pass(n);
+        quantized<C> q;
+        q.dims = dims;
+        std::array<std::uint64_t, 2> row_bytes{};
+        for (std::size_t p = 0; p < q.planes.size(); ++p) {
+            row_bytes[p] = groups_of<C>(dims.columns()) * C::planes[p].per_group * info(C::planes[p].type).block_bytes;
+            q.planes[p].resize(dims.rows() * row_bytes[p]);
+        }
+        for (std::uint64_t n = 0; n < dims.rows(); ++n) {
+            const auto* row = reinterpret_cast<const std::byte*>(values.data() + n * dims.columns());
+            std::byte* scales = q.planes.size() < 2 ? nullptr : q.planes.back().data() + n * row_bytes[1];
+            encode_dense_row<C, float>(row, dims.columns(), q.planes[0].data() + n * row_bytes[0], scales, options);
+        }
+        return q;
+    }
+}
+
+}  // namespace detail
+
 /// Writes a parameter of shape [.., N, K] in the codec of that index in nibble::codecs: one record, or two, "x.q_weight" and
 /// "x.q_scale" for the name "x.weight". Errors: mismatch (values that the shape does not describe), refused (values that are not finite
 /// in the codec's own type; a codec in layout [K, N] for what is no matrix), those of writer::add.
@@ -55,7 +82,7 @@ namespace nibble::convert {
         const auto* bytes = reinterpret_cast<const std::byte*>(values.data());
         if (const auto n = count_nonfinite<typename C::model_type, float>(bytes, values.size()); n != 0)
             return refuse(std::to_string(n) + " of its values are NaN, infinite or beyond " + std::string(info(encoding_of<typename C::model_type>).name));
-        const auto q = quantize<C>(values, dims, options);
+        const auto q = detail::quantize_by_kernels<C>(values, dims, options);
         if (!q) return fail(error(q.error()).in_tensor(name));
         for (std::size_t p = 0; p < stored_planes<C>.size(); ++p) {
             const auto& plane = stored_planes<C>[p];
