@@ -15,6 +15,7 @@
 #include "gpu_catalog.hpp"
 #include "gpu_device.hpp"
 #include "nibble/gpu/glsl.hpp"
+#include "nibble/gpu/job.hpp"
 #include "nibble/gpu/presets.hpp"
 #include "nibble/gpu/wgsl.hpp"
 #include "terminal.hpp"
@@ -195,40 +196,16 @@ void add_trials(CLI::App& app, context& shared) {
         for (const auto& entry : *entries) {
             const auto program = entry.build();
             const std::string base = entry.kernel + (entry.codec.empty() ? "" : "-" + entry.codec) + "-" + std::to_string(number++);
-            json job{{"name", entry.text()},
-                     {"manifest", json::parse(program.manifest.json())},
-                     {"wgsl", base + ".wgsl"},
-                     {"wgsl_wgpu", base + ".wgpu.wgsl"},
-                     {"glsl", base + ".comp"}};
-            std::vector<std::pair<std::string, std::string>> files{{base + ".wgsl", gpu::to_wgsl(program)},
-                                                                   {base + ".wgpu.wgsl", gpu::to_wgsl(program, gpu::wgsl_flavour::wgpu)},
-                                                                   {base + ".comp", gpu::to_glsl(program)}};
+            const auto example = a->texts_only ? gpu::example{} : entry.make_example();
+            auto made = gpu::make_job(entry.text(), base, program, a->texts_only ? nullptr : &example);
+            auto job = json::parse(made.json);
             if (const auto words = gpu_spirv(program)) {
                 job["spirv"] = base + ".spv";
-                files.emplace_back(base + ".spv", std::string(reinterpret_cast<const char*>(words->data()), words->size() * 4));
+                made.files.emplace_back(base + ".spv", std::string(reinterpret_cast<const char*>(words->data()), words->size() * 4));
             } else if (words.error().code != errc::unsupported) {
                 return print_failure(shared, error(words.error()).in_tensor(entry.text()));
             }
-            if (!a->texts_only) {
-                const auto example = entry.make_example();
-                job["tolerance"] = example.tolerance;
-                for (const auto& [name, value] : example.sizes) job["sizes"][name] = value;
-                job["host"] = json::object();
-                for (const auto& [name, value] : example.host) job["host"][name] = value;
-                for (std::size_t b = 0; b < example.buffers.size(); ++b) {
-                    const auto& binding = program.manifest.bindings[b];
-                    const auto file = base + "." + binding.name + ".bin";
-                    files.emplace_back(file, std::string(reinterpret_cast<const char*>(example.buffers[b].data()), example.buffers[b].size()));
-                    job["inputs"][binding.name] = file;
-                }
-                for (const auto& [b, numbers] : example.expected) {
-                    const auto& name = program.manifest.bindings[b].name;
-                    files.emplace_back(base + "." + name + ".f64", std::string(reinterpret_cast<const char*>(numbers.data()), numbers.size() * 8));
-                    job["expected"][name] = base + "." + name + ".f64";
-                    job["outputs"][name] = base + "." + name + ".out";
-                }
-            }
-            for (const auto& [name, content] : files) {
+            for (const auto& [name, content] : made.files) {
                 if (auto written = write_text(folder / name, content); !written) return print_failure(shared, std::move(written.error()));
             }
             jobs.push_back(std::move(job));

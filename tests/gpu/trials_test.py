@@ -3,12 +3,14 @@
 """All GPU kernels, as `nibble gpu trials` writes them, before the judges: validators, compilers, and software devices that run them.
 
 usage: trials_test.py NIBBLE validate|null|vulkan|dawn|chromium [--all]
+       trials_test.py FOLDER jobs
   validate   every kernel, codec and variant: SPIR-V by spirv-val, WGSL by naga
   null       every one in Dawn without a driver
   vulkan     on a Vulkan device, as `nibble gpu check`: lavapipe, or what VK_DRIVER_FILES names. One trial of each kernel with one codec;
              with --all every trial, with a codec of each kind
   dawn       the same as WGSL in Dawn, with one codec
   chromium   the same, what is f32, in a headless browser
+  jobs       the kernels of a folder that another program has written (gpu/job.hpp), in Dawn
 Ends with 77 and the reason where a judge is not installed.
 """
 
@@ -155,6 +157,11 @@ def chromium(nibble, folder, everything):
     compare(jobs, folder, run_wgsl(folder, "--chromium"))
 
 
+def jobs_of_another(folder, *_):
+    with open(os.path.join(folder, "jobs.json"), encoding="utf-8") as f:
+        compare(json.load(f), folder, run_wgsl(folder))
+
+
 def vulkan(nibble, _, everything):
     listed = json.loads(run(nibble, "gpu", "list", "--json", env=device()).stdout)
     if not listed["devices"]:
@@ -167,7 +174,7 @@ def vulkan(nibble, _, everything):
 def main():
     nibble, mode, *options = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
-        {"validate": validate, "null": null, "vulkan": vulkan, "dawn": dawn, "chromium": chromium}[mode](nibble, folder, options == ["--all"])
+        {"validate": validate, "null": null, "vulkan": vulkan, "dawn": dawn, "chromium": chromium, "jobs": jobs_of_another}[mode](nibble, folder, options == ["--all"])
 
 
 main()

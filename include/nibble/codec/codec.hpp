@@ -129,7 +129,8 @@ template <class C>
 concept any_codec = codec<C> || tensor_scaled<C>;
 
 /// A formulaic codec is one from which SIMD and shaders derive: codes in words of `packing`, and value(code, scale), written once
-/// for any arithmetic type.
+/// for any arithmetic type. A member `zero_code` promises that the value is (code - zero_code) * scale: kernels then look codes up and
+/// multiply by the scale where it is cheapest.
 template <class C>
 concept formulaic = codec<C> && requires(float code, float scale) {
     typename C::packing;
@@ -139,6 +140,35 @@ concept formulaic = codec<C> && requires(float code, float scale) {
 };
 
 namespace detail {
+
+template <class P>
+constexpr bool takes_low_bits_first() {
+    for (std::size_t i = 0; i < P::per_word; ++i) {
+        for (unsigned bit = 0; bit < 8 * sizeof(typename P::word); ++bit) {
+            const auto one = std::uint32_t{1} << bit;
+            if (P::get(static_cast<typename P::word>(one), i) != ((one >> (i * P::bits)) & P::mask)) return false;
+        }
+    }
+    return true;
+}
+
+/// A packing in u32 or less whose code i is the bits from i * bits on: what vectors of words take for granted, whatever its name is.
+template <class P>
+concept packs_low_first = sizeof(typename P::word) <= 4 && requires {
+    requires P::bits* P::per_word <= 8 * sizeof(typename P::word);
+    P::mask;
+    typename std::bool_constant<takes_low_bits_first<P>()>;
+    requires takes_low_bits_first<P>();
+};
+
+/// A codec of two planes, the words of its packing and one scale a group: what row decoders are given.
+template <class C>
+concept codes_and_scale = formulaic<C> && C::planes.size() == 2 &&
+                          std::is_same_v<typename std::tuple_element_t<0, typename C::block>::value_type,
+                                         typename C::packing::word>&& std::tuple_size_v<std::tuple_element_t<0, typename C::block>> ==
+                              (C::group + C::packing::per_word - 1) / C::packing::per_word&& std::tuple_size_v<std::tuple_element_t<1, typename C::block>> == 1;
+template <class C>
+using stored_scale = typename std::tuple_element_t<1, typename C::block>::value_type;
 
 /// Whether each plane has as many bytes a group as the array of the block that it stores.
 template <class C, std::size_t... I>

@@ -403,7 +403,7 @@ namespace detail {
         for (const auto& f : m.files) {
             if (auto written = write(m.home + f.name, f.content, files); !written) return pass(written);
         }
-        for (const auto& [name, text] : index_files(weights.manifest, options.legacy_index)) {
+        for (const auto& [name, text] : shard::index_files(weights.manifest, options.legacy_index)) {
             if (auto written = write(m.shards + name, detail::bytes_of(text), index); !written) return pass(written);
         }
         for (std::size_t s = 0; s < weights.manifest.shards.size(); ++s) {

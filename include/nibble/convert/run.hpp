@@ -98,18 +98,6 @@ struct made_shards {
     std::size_t shards_kept = 0;
 };
 
-/// The index files of a complete folder, names and contents: under the name that WebLLM up to 0.2.79 reads too, if `legacy`.
-[[nodiscard]] inline std::vector<std::pair<std::string, std::string>> index_files(const shard::manifest& m, bool legacy) {
-    std::vector<std::pair<std::string, std::string>> files;
-    for (const bool b16 : {false, true}) {
-        if (b16 && !shard::has_f32(m)) continue;
-        const std::string end = b16 ? "-cache-b16.json" : "-cache.json";
-        files.emplace_back("tensor" + end, shard::to_json(m, b16));
-        if (legacy) files.emplace_back("ndarray" + end, files.back().second);
-    }
-    return files;
-}
-
 namespace detail {
 
 inline constexpr std::string_view journal_name = "journal";
@@ -351,7 +339,7 @@ struct work {
 /// Index files of a complete folder, in the work folder.
 inline result<std::vector<std::string>> write_index(shard::output_folder& folder, const shard::manifest& m, bool legacy) {
     std::vector<std::string> names;
-    for (const auto& [name, text] : index_files(m, legacy)) {
+    for (const auto& [name, text] : shard::index_files(m, legacy)) {
         if (auto w = folder.write_file(name, text); !w) return pass(w);
         names.push_back(name);
     }

@@ -34,21 +34,43 @@ struct stored_parameter {
 
 namespace detail {
 
-/// Whether codes are 3 bits wide: ten of them leave the two upper bits of every word empty. (Of 4-bit codes one in four does.)
+/// Calls f(word) for the first words of a record, at most 16,384; false, and no further call, once f has given false.
+template <class F>
+bool every_word(const shard::folder& folder, shard::place where, std::vector<std::byte>& scratch, F&& f) {
+    const auto bytes = folder.bytes(where, scratch);
+    for (std::size_t i = 0; bytes && i + 4 <= bytes->size() && i < (1 << 16); i += 4) {
+        if (!f(load<std::uint32_t>(bytes->data() + i))) return false;
+    }
+    return true;
+}
+
+/// Whether all codes are 3 bits wide: ten of them leave the two upper bits of every word empty. (Of 4-bit codes one in four does.)
 inline bool has_three_bit_codes(const shard::folder& f) {
     std::uint64_t seen = 0;
     std::vector<std::byte> scratch;
     for (const auto& [name, where] : f.by_name) {
-        const auto& r = f.at(where);
-        if (r.type != encoding::u32 || !name.ends_with(".q_weight")) continue;
-        const auto bytes = f.bytes(where, scratch);
-        if (!bytes) continue;
-        for (std::size_t i = 0; i + 4 <= bytes->size() && i < (1 << 16); i += 4) {
-            if (load<std::uint32_t>(bytes->data() + i) >> 30 != 0) return false;
+        if (f.at(where).type != encoding::u32 || !name.ends_with(".q_weight")) continue;
+        const bool empty = every_word(f, where, scratch, [&](std::uint32_t word) {
             ++seen;
-        }
+            return word >> 30 == 0;
+        });
+        if (!empty) return false;
     }
     return seen != 0;
+}
+
+/// Whether the codes of one record are, in a folder that has wider ones too: then none of them is 7 either, which is twice the zero
+/// point and one. Of few words, or of zeros alone, nothing can be said.
+inline bool has_three_bit_codes(const shard::folder& f, shard::place where) {
+    std::uint64_t seen = 0;
+    bool any = false;
+    std::vector<std::byte> scratch;
+    const bool narrow = every_word(f, where, scratch, [&](std::uint32_t word) {
+        ++seen;
+        any = any || word != 0;
+        return word >> 30 == 0 && (word & word >> 1 & word >> 2 & 0x09249249u) == 0;
+    });
+    return narrow && any && seen >= 16;
 }
 
 inline std::size_t codec_of_pair(bool three_bits, encoding scale, bool transposed) {
@@ -70,7 +92,7 @@ inline std::size_t codec_of_pair(bool three_bits, encoding scale, bool transpose
 /// All parameters of a folder, in the order of its index.
 [[nodiscard]] inline std::vector<stored_parameter> stored_parameters(const shard::folder& f) {
     std::vector<stored_parameter> all;
-    const bool three_bits = detail::has_three_bit_codes(f);
+    const bool all_three_bits = detail::has_three_bit_codes(f);
     constexpr std::string_view weight = ".q_weight";
     constexpr std::string_view scale = ".q_scale";
     for (std::size_t s = 0; s < f.manifest.shards.size(); ++s) {
@@ -93,6 +115,7 @@ inline std::size_t codec_of_pair(bool three_bits, encoding scale, bool transpose
                 const auto layout = shard::pair_layout(r.dims, q.dims);
                 if (r.type == encoding::f8_e4m3 && q.dims.elements() == 1) p.codec = codec_index<e4m3_scaled>;
                 if (r.type == encoding::u32 && layout != shard::pair::none) {
+                    const bool three_bits = all_three_bits || detail::has_three_bit_codes(f, {s, i});
                     p.codec = detail::codec_of_pair(three_bits, q.type, layout == shard::pair::transposed);
                     p.rows = layout == shard::pair::transposed ? q.dims[1] : q.dims.rows();
                     p.columns = (layout == shard::pair::transposed ? q.dims[0] : q.dims.columns()) * (three_bits ? 40 : 32);

@@ -10,9 +10,14 @@ namespace nibble::cpu {
 
 namespace detail {
 
+/// The numbers that vectors load and store.
+template <class T>
+inline constexpr bool is_loaded_number = std::is_same_v<T, float> || std::is_same_v<T, f16> || std::is_same_v<T, bf16>;
+
 /// A vector's worth of T as the bits of f32, exactly.
 template <class Arch, class T>
 NIBBLE_INLINE vector_u32<Arch> load_as_f32_bits(const void* from) {
+    static_assert(is_loaded_number<T>);
     if constexpr (std::is_same_v<T, float>) {
         return load_u32<Arch>(from);
     } else if constexpr (std::is_same_v<T, bf16>) {

@@ -9,6 +9,14 @@ namespace nibble::cpu {
 
 namespace detail {
 
+/// Whether a value is known to be (code - zero_code) * scale; else the codec's formula is evaluated.
+template <class C>
+inline constexpr bool has_zero_code = requires {
+    C::zero_code;
+};
+template <class C>
+using stored_scale = nibble::detail::stored_scale<C>;
+
 /// Where the lanes of vector v of a block of values find their word, the shift to their code, and their scale.
 template <class C, std::size_t width>
 struct decode_tables {
@@ -29,7 +37,9 @@ struct decode_tables {
             shift[i / width][i % width] = static_cast<std::uint32_t>(i % C::packing::per_word * C::packing::bits);
             scale[i / width][i % width] = static_cast<std::uint32_t>(i / C::group);
         }
-        for (std::uint32_t c = 0; c < 16; ++c) value[c] = static_cast<float>(static_cast<int>(c & C::packing::mask) - C::zero_code);
+        if constexpr (has_zero_code<C>) {
+            for (std::uint32_t c = 0; c < 16; ++c) value[c] = static_cast<float>(static_cast<int>(c & C::packing::mask) - C::zero_code);
+        }
     }
 };
 template <class C, std::size_t width>
@@ -53,7 +63,10 @@ NIBBLE_INLINE void store_number_as(void* to, vector_u32<Arch> u) {
 
 /// Codecs whose groups are whole words of u32, as the vector decoders take them.
 template <class C>
-inline constexpr bool has_vector_decoder = std::is_same_v<typename C::packing::word, std::uint32_t>&& C::group % C::packing::per_word == 0 &&
+inline constexpr bool has_vector_decoder = nibble::detail::packs_low_first<typename C::packing>&& is_loaded_number<stored_scale<C>>&&
+                                                       std::is_same_v<typename C::packing::word, std::uint32_t>&& C::group %
+                                                   C::packing::per_word ==
+                                               0 &&
                                            C::packing::bits <= 4 && 8 * C::packing::per_word % C::group == 0;
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -61,7 +74,7 @@ inline constexpr bool has_vector_decoder = std::is_same_v<typename C::packing::w
 template <class Arch, class C, class Out>
 NIBBLE_INLINE void decode_blocks_avx512(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
     using tables = decode_tables<C, 16>;
-    using stored = typename C::scale::type;
+    using stored = stored_scale<C>;
     const auto& t = decode_tables_of<C, 16>::of;
     const __m512 values = _mm512_loadu_ps(t.value);
     constexpr auto all_words = static_cast<__mmask16>((1u << tables::n_words) - 1);
@@ -79,12 +92,19 @@ NIBBLE_INLINE void decode_blocks_avx512(const std::byte* codes, const std::byte*
                 s = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
             }
         }
-        // A product is a NaN only where the scale is one, or infinite.
-        const bool numbers = _mm512_cmp_ps_mask(_mm512_abs_ps(s), _mm512_set1_ps(3.4e38F), _CMP_NLE_UQ) == 0;
+        // A product is a NaN only where the scale is one, or infinite; of a stranger's formula nothing is known.
+        const bool numbers = has_zero_code<C> && _mm512_cmp_ps_mask(_mm512_abs_ps(s), _mm512_set1_ps(3.4e38F), _CMP_NLE_UQ) == 0;
 #pragma GCC unroll 8
         for (std::size_t v = 0; v < tables::vectors; ++v) {
             const __m512i c = _mm512_srlv_epi32(_mm512_permutexvar_epi32(_mm512_loadu_si512(t.word[v]), words), _mm512_loadu_si512(t.shift[v]));
-            const __m512 x = _mm512_mul_ps(_mm512_permutexvar_ps(c, values), _mm512_permutexvar_ps(_mm512_loadu_si512(t.scale[v]), s));
+            const __m512 scale = _mm512_permutexvar_ps(_mm512_loadu_si512(t.scale[v]), s);
+            __m512 x;
+            if constexpr (has_zero_code<C>) {
+                x = _mm512_mul_ps(_mm512_permutexvar_ps(c, values), scale);
+            } else {
+                const __m512i code = _mm512_and_si512(c, _mm512_set1_epi32(static_cast<int>(C::packing::mask)));
+                x = C::value(vector_f32<Arch>(_mm512_cvtepi32_ps(code)), vector_f32<Arch>(scale));
+            }
             if (numbers) [[likely]] {
                 store_number_as<Arch, Out>(out + v * 16 * sizeof(Out), vector_u32<Arch>(_mm512_castps_si512(x)));
             } else {
@@ -105,7 +125,7 @@ inline constexpr bool has_nibble_decoder = std::is_same_v<typename C::packing, l
 /// the caches, to memory aligned to 64 bytes.
 template <class Arch, class C, class Out, bool streamed>
 NIBBLE_INLINE void decode_nibbles_avx512(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
-    using stored = typename C::scale::type;
+    using stored = stored_scale<C>;
     const __m512 values = _mm512_loadu_ps(decode_tables_of<C, 16>::of.value);
     const auto put = [](std::byte * to, __m512i v) __attribute__((always_inline)) {
         if constexpr (streamed) {
@@ -151,39 +171,53 @@ NIBBLE_INLINE void decode_nibbles_avx512(const std::byte* codes, const std::byte
 #endif
 
 #if defined(__AVX2__)
+/// n bytes of memory, a power of two from 2 to 16, and zeros above.
+template <std::size_t n>
+NIBBLE_INLINE __m128i load_low(const std::byte* from) {
+    if constexpr (n == 16) {
+        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    } else if constexpr (n == 8) {
+        return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
+    } else {
+        std::conditional_t<n == 4, std::int32_t, std::uint16_t> low;
+        static_assert(sizeof low == n);
+        std::memcpy(&low, from, sizeof low);
+        return _mm_cvtsi32_si128(low);
+    }
+}
+
 template <class Arch, class C, class Out>
 NIBBLE_INLINE void decode_blocks_avx2(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
     using tables = decode_tables<C, 8>;
-    using stored = typename C::scale::type;
-    static_assert(tables::n_groups == 2);
+    using stored = stored_scale<C>;
+    static_assert(tables::n_groups <= 8);
     const auto& t = decode_tables_of<C, 8>::of;
     const __m256i mask = _mm256_set1_epi32(static_cast<int>(C::packing::mask));
-    const __m256 bias = _mm256_set1_ps(static_cast<float>(C::zero_code));
     const auto* word = reinterpret_cast<const __m256i*>(t.word);
     const auto* shift = reinterpret_cast<const __m256i*>(t.shift);
     const auto* scale = reinterpret_cast<const __m256i*>(t.scale);
     for (; n != 0; --n) {
         const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
         __m256 s;
-        if constexpr (std::is_same_v<stored, float>) {
-            s = _mm256_castps128_ps256(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales))));
+        if constexpr (std::is_same_v<stored, float> && tables::n_groups == 8) {
+            s = _mm256_loadu_ps(reinterpret_cast<const float*>(scales));
+        } else if constexpr (std::is_same_v<stored, float>) {
+            s = _mm256_castps128_ps256(_mm_castsi128_ps(load_low<tables::n_groups * 4>(scales)));
         } else {
-            int two;
-            std::memcpy(&two, scales, sizeof two);
-            const __m128i h = _mm_cvtsi32_si128(two);
+            const __m128i h = load_low<tables::n_groups * 2>(scales);
             if constexpr (std::is_same_v<stored, f16>) {
                 s = _mm256_cvtph_ps(h);
             } else {
                 s = _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
             }
         }
-        const __m256 magnitudes = _mm256_andnot_ps(_mm256_set1_ps(-0.0F), s);  // of two scales, and of what lies behind them
-        const bool numbers = _mm256_movemask_ps(_mm256_cmp_ps(magnitudes, _mm256_set1_ps(3.4e38F), _CMP_NLE_UQ)) == 0;
+        const __m256 magnitudes = _mm256_andnot_ps(_mm256_set1_ps(-0.0F), s);  // of the scales, and of what lies behind them
+        const bool numbers = has_zero_code<C> && _mm256_movemask_ps(_mm256_cmp_ps(magnitudes, _mm256_set1_ps(3.4e38F), _CMP_NLE_UQ)) == 0;
 #pragma GCC unroll 10
         for (std::size_t v = 0; v < tables::vectors; ++v) {
             const __m256i c =
                 _mm256_and_si256(_mm256_srlv_epi32(_mm256_permutevar8x32_epi32(words, _mm256_loadu_si256(word + v)), _mm256_loadu_si256(shift + v)), mask);
-            const __m256 x = _mm256_mul_ps(_mm256_sub_ps(_mm256_cvtepi32_ps(c), bias), _mm256_permutevar8x32_ps(s, _mm256_loadu_si256(scale + v)));
+            const __m256 x = C::value(vector_f32<Arch>(_mm256_cvtepi32_ps(c)), vector_f32<Arch>(_mm256_permutevar8x32_ps(s, _mm256_loadu_si256(scale + v))));
             if (numbers) [[likely]] {
                 store_number_as<Arch, Out>(out + v * 8 * sizeof(Out), vector_u32<Arch>(_mm256_castps_si256(x)));
             } else {
@@ -199,7 +233,9 @@ NIBBLE_INLINE void decode_blocks_avx2(const std::byte* codes, const std::byte* s
 
 /// Codecs of a byte a code, in groups of whole vectors.
 template <class C>
-inline constexpr bool has_byte_decoder = C::packing::bits == 8 && C::packing::per_word * 8 == sizeof(typename C::packing::word) * 8 && C::group % 16 == 0;
+inline constexpr bool has_byte_decoder =
+    has_zero_code<C>&& nibble::detail::packs_low_first<typename C::packing>&& is_loaded_number<stored_scale<C>>&& C::packing::bits == 8 &&
+    C::packing::per_word * 8 == sizeof(typename C::packing::word) * 8 && C::group % 16 == 0;
 
 template <class Arch>
 NIBBLE_INLINE float number_of_f16(f16 x) {
@@ -212,7 +248,7 @@ NIBBLE_INLINE float number_of_f16(f16 x) {
 /// Decodes n whole groups.
 template <class Arch, class C, class Out>
 NIBBLE_INLINE void decode_byte_groups(const std::byte* codes, const std::byte* scales, std::uint64_t n, std::byte* out) {
-    using stored = typename C::scale::type;
+    using stored = stored_scale<C>;
     [[maybe_unused]] constexpr auto bias = static_cast<float>(C::zero_code);
     for (; n != 0; --n) {
         stored scale;
@@ -342,8 +378,9 @@ template <class Arch, class Codec, class Out, bool streamed>
 NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
     using C = typename wide_words_of<Codec>::type;
     using word = typename C::packing::word;
-    using stored_scale = typename C::scale::type;
+    using scale = stored_scale<C>;
     constexpr std::size_t per_word = C::packing::per_word;
+    constexpr std::size_t n_words = std::tuple_size_v<std::tuple_element_t<0, typename C::block>>;
     auto* target = reinterpret_cast<std::byte*>(out);
     std::uint64_t g = 0;
     if constexpr (detail::has_vector_decoder<C>) {
@@ -355,8 +392,7 @@ NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales
                 g = k / 512 * 16;
             }
             const std::uint64_t n = (k - g * C::group) / tables::n_values;
-            decode_blocks_avx512<Arch, C, Out>(codes + g * sizeof(word) * C::words_per_group, scales + g * sizeof(stored_scale), n,
-                                               target + g * C::group * sizeof(Out));
+            decode_blocks_avx512<Arch, C, Out>(codes + g * sizeof(word) * n_words, scales + g * sizeof(scale), n, target + g * C::group * sizeof(Out));
             g += n * tables::n_groups;
         }
 #endif
@@ -376,8 +412,8 @@ NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales
 #endif
     float w[C::group];
     for (; g * C::group < k; ++g) {
-        word words[C::words_per_group];
-        stored_scale stored;
+        word words[n_words];
+        scale stored;
         std::memcpy(words, codes + g * sizeof words, sizeof words);
         std::memcpy(&stored, scales + g * sizeof stored, sizeof stored);
         const float s = to_f32(stored);
@@ -393,6 +429,8 @@ NIBBLE_INLINE void decode_row_to(const std::byte* codes, const std::byte* scales
 /// Decodes a row of k values from its dense planes (layout nk) to float or f16 (rounded to nearest even).
 template <class Arch, formulaic C, class Out>
 void decode_row(const std::byte* codes, const std::byte* scales, std::uint64_t k, Out* out) {
+    static_assert(nibble::detail::codes_and_scale<C>,
+                  "nibble: cpu::decode_row reads a plane of words and a plane with one scale a group; this codec has others");
     detail::decode_row_to<Arch, C, Out, false>(codes, scales, k, out);
 }
 
@@ -412,8 +450,8 @@ inline constexpr std::uint64_t streamed_from_n_bytes = std::uint64_t{16} << 20;
 template <class Arch, formulaic C, class Out>
 void decode_rows(const std::byte* codes, const std::byte* scales, const stored_rows& stored, Out* out) {
     using word = typename C::packing::word;
-    using scale = typename C::scale::type;
-    constexpr std::size_t n_words = C::words_per_group;
+    using scale = detail::stored_scale<C>;
+    constexpr std::size_t n_words = std::tuple_size_v<std::tuple_element_t<0, typename C::block>>;
     // A piece of a row, whose decoded values stay in the first-level cache on their way to memory. Transposed planes
     // are turned a few rows at a time: what lies together there is the same word of neighbouring rows.
     constexpr std::size_t groups = 1024 / C::group < 16 ? 16 : 1024 / C::group / 16 * 16;

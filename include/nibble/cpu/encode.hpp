@@ -36,24 +36,29 @@ template <class C>
 struct rows_of_codec {
     using type = C;
 };
-template <class Packing, class Scale, class Bias, std::size_t Group>
-struct rows_of_codec<affine<Packing, Scale, Bias, Group, kn>> {
-    using type = affine<Packing, Scale, Bias, Group, nk>;
+template <class Packing, class Scale, class Bias, std::size_t Group, class Fit>
+struct rows_of_codec<affine<Packing, Scale, Bias, Group, kn, Fit>> {
+    using type = affine<Packing, Scale, Bias, Group, nk, Fit>;
 };
 
 /// Bytes that a group takes in plane p.
 template <class C, std::size_t p>
 inline constexpr std::size_t group_bytes = p < C::planes.size() ? sizeof(std::tuple_element_t<(p < C::planes.size() ? p : 0), typename C::block>) : 0;
 
+/// Scales whose arithmetic the vector encoders know.
+template <class Scale>
+inline constexpr bool is_known_scale =
+    std::is_same_v<Scale, f16_scale> || std::is_same_v<Scale, f32_scale> || std::is_same_v<Scale, bf16_scale> || std::is_same_v<Scale, bf16_scale_unrounded>;
+
 /// Whether a codec's groups are encoded by vectors: MLC's shapes, and bytes.
 template <class C>
 inline constexpr bool has_vector_encoder = false;
 template <class Scale, class Layout>
-inline constexpr bool has_vector_encoder<affine<low_first<4, std::uint32_t>, Scale, bias<7>, 32, Layout>> = true;
+inline constexpr bool has_vector_encoder<affine<low_first<4, std::uint32_t>, Scale, bias<7>, 32, Layout>> = is_known_scale<Scale>;
 template <class Scale, class Layout>
-inline constexpr bool has_vector_encoder<affine<low_first<3, std::uint32_t>, Scale, bias<3>, 40, Layout>> = true;
+inline constexpr bool has_vector_encoder<affine<low_first<3, std::uint32_t>, Scale, bias<3>, 40, Layout>> = is_known_scale<Scale>;
 template <class Scale, class Layout>
-inline constexpr bool has_vector_encoder<affine<low_first<8, std::uint32_t>, Scale, bias<127>, 32, Layout>> = true;
+inline constexpr bool has_vector_encoder<affine<low_first<8, std::uint32_t>, Scale, bias<127>, 32, Layout>> = is_known_scale<Scale>;
 
 template <class Arch, class C, class T>
 struct vector_encoder_of {

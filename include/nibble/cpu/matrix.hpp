@@ -9,7 +9,7 @@
 
 #include "nibble/codec/affine.hpp"
 #include "nibble/codec/plain.hpp"
-#include "nibble/cpu/simd.hpp"
+#include "nibble/cpu/cast.hpp"
 
 namespace nibble::cpu {
 
@@ -44,22 +44,21 @@ inline constexpr std::size_t rows_interleaved<interleaved<R>> = R;
 /// The same codec in another layout.
 template <class C, class Layout>
 struct relayout;
-template <class Packing, class Scale, class Bias, std::size_t Group, class From, class To>
-struct relayout<affine<Packing, Scale, Bias, Group, From>, To> {
-    using type = affine<Packing, Scale, Bias, Group, To>;
+template <class Packing, class Scale, class Bias, std::size_t Group, class From, class Fit, class To>
+struct relayout<affine<Packing, Scale, Bias, Group, From, Fit>, To> {
+    using type = affine<Packing, Scale, Bias, Group, To, Fit>;
 };
 
 /// Codecs whose codes lie in u32 words, a whole number of words a group, with one scale in a second plane: what vectors can take apart.
 template <class C>
-concept word_coded = formulaic<C> && std::tuple_size_v<typename C::block>
-== 2 && std::is_same_v<typename C::packing::word, std::uint32_t>&& C::group % C::packing::per_word == 0 &&
-    std::tuple_size_v<std::tuple_element_t<1, typename C::block>> == 1 &&
-    (std::is_same_v<typename C::layout, nk> || std::is_same_v<typename C::layout, kn> || rows_interleaved<typename C::layout> != 0);
+concept word_coded = nibble::detail::codes_and_scale<C> && std::is_same_v<typename C::packing::word, std::uint32_t> && C::group % C::packing::per_word == 0 &&
+                     nibble::detail::packs_low_first<typename C::packing>&& is_loaded_number<nibble::detail::stored_scale<C>> &&
+                     (std::is_same_v<typename C::layout, nk> || std::is_same_v<typename C::layout, kn> || rows_interleaved<typename C::layout> != 0);
 
 template <class C>
 inline constexpr std::size_t group_words = C::group / C::packing::per_word;
 template <class C>
-using scale_type = nibble::detail::plane_element<typename C::block, 1>;
+using scale_type = nibble::detail::stored_scale<C>;
 
 /// Rows of weights that lie side by side, in any layout of word_coded codecs: where they begin, and how far apart elements are.
 template <class C>

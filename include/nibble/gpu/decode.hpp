@@ -80,6 +80,8 @@ expr<f32x4> four_halves(const expr<u32x2>& pairs) {
 /// kernels run on every device; else two-byte numbers are taken out of u32.
 template <class T, unsigned Width>
 class number_buffer {
+    static_assert(std::same_as<T, float> || std::same_as<T, nibble::f16> || std::same_as<T, bf16>, "nibble: a GPU reads scales that are f32, f16 or bf16");
+
 public:
     number_buffer(shader& s, std::string_view name, const formula& n_numbers, scalar activations, bool by_rows) : s_(&s) {
         const formula length = ceil_div(n_numbers, formula(Width));

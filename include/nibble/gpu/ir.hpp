@@ -201,6 +201,7 @@ shader& owner_of(const E&... e) {
     shader* found = nullptr;
     (void)((e.owner() != nullptr ? (found = e.owner(), true) : false) || ...);
     assert(found != nullptr);
+    if (found == nullptr) __builtin_unreachable();  // where assert is empty, gcc would warn of a shader that is none
     return *found;
 }
 
@@ -731,7 +732,7 @@ template <detail::operand X>
 void place<T>::store(const X& x) const {
     static_assert(std::same_as<detail::type_in<X>, T>, "nibble: what is stored must have the type of its place; convert it: convert<f16>(x)");
     if constexpr (std::same_as<detail::type_in<X>, T>) {
-        auto& s = *this->owner();
+        auto& s = detail::owner_of(*this);
         statement to;
         to.what = statement::kind::assign, to.a = this->node_in(s), to.b = detail::as<T>(x).node_in(s);
         s.emit(std::move(to));

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "nibble/core/json.hpp"
@@ -85,6 +86,8 @@ public:
         pending_bytes_ += r.n_bytes;
         pending_.push_back(std::move(r));
     }
+    /// The shards that are complete so far, in their order.
+    [[nodiscard]] const std::vector<shard_file>& emitted() const { return shards_; }
     [[nodiscard]] std::vector<shard_file> finish() {
         flush();
         return std::move(shards_);
@@ -149,6 +152,18 @@ private:
     }
     out += m.shards.empty() ? "]\n}" : "\n    ]\n}";
     return out;
+}
+
+/// The index files of a complete folder, names and contents: under the name that WebLLM up to 0.2.79 reads too, if `legacy`.
+[[nodiscard]] inline std::vector<std::pair<std::string, std::string>> index_files(const manifest& m, bool legacy) {
+    std::vector<std::pair<std::string, std::string>> files;
+    for (const bool b16 : {false, true}) {
+        if (b16 && !has_f32(m)) continue;
+        const std::string end = b16 ? "-cache-b16.json" : "-cache.json";
+        files.emplace_back("tensor" + end, to_json(m, b16));
+        if (legacy) files.emplace_back("ndarray" + end, files.back().second);
+    }
+    return files;
 }
 
 }  // namespace nibble::shard

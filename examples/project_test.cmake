@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+# Builds one of the examples that are projects of their own as a stranger would: a copy of its folder below WORK, with find_package. Then
+# runs it; a converter from MODEL to OUT, which the command NIBBLE then inspects.
+cmake_minimum_required(VERSION 3.22)
+
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  message("${output}")
+  set(status "${status}" PARENT_SCOPE)
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+function(must)
+  run(${ARGV})
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "failed (${status}): ${ARGV}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+get_filename_component(name ${PROJECT} NAME)
+set(folder ${WORK}/${name})
+file(REMOVE_RECURSE ${folder})
+file(COPY ${PROJECT} DESTINATION ${WORK})
+must(${CMAKE_COMMAND} -S ${folder} -B ${folder}/build -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Release
+     "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror" -Dnibble_DIR=${NIBBLE_BUILD} "-DCMAKE_PREFIX_PATH=${PREFIX_PATH}")
+must(${CMAKE_COMMAND} --build ${folder}/build)
+run(${folder}/build/${name} ${MODEL} ${OUT})
+if(status EQUAL 77)
+  message("skipped: ${output}")
+elseif(NOT status EQUAL 0)
+  message(FATAL_ERROR "${name} ended with ${status}")
+endif()
+if(MODEL)
+  if(NIBBLE)
+    must(${NIBBLE} inspect ${OUT})
+    foreach(part "MLC weights" "decoder.blocks.0.mlp.gate_proj.weight *3 bit x 40, f16" "decoder.blocks.2.mlp.down_proj.weight *4 bit x 32, f16"
+                 "decoder.tokens.weight *f16")
+      if(NOT output MATCHES "${part}")
+        message(FATAL_ERROR "nibble inspect does not say \"${part}\" of ${OUT}")
+      endif()
+    endforeach()
+  endif()
+  # A model that is not there is one sentence, and leaves nothing.
+  run(${folder}/build/${name} ${folder}/no-such-model ${folder}/nothing)
+  if(NOT status EQUAL 1 OR NOT output MATCHES "no such file or folder" OR EXISTS ${folder}/nothing)
+    message(FATAL_ERROR "a missing model ended with ${status}: ${output}")
+  endif()
+endif()
