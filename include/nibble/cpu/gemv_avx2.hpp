@@ -34,7 +34,7 @@ NIBBLE_INLINE __m256 load_block_scales(const std::byte* from) {
     if constexpr (n * sizeof(Stored) <= 8) {
         std::uint64_t bits = 0;
         std::memcpy(&bits, from, n * sizeof(Stored));
-        const __m128i h = _mm_cvtsi64_si128(static_cast<long long>(bits));
+        const __m128i h = _mm_set_epi64x(0, static_cast<long long>(bits));
         if constexpr (std::is_same_v<Stored, float>) return _mm256_castps128_ps256(_mm_castsi128_ps(h));
         if constexpr (std::is_same_v<Stored, f16>) return _mm256_cvtph_ps(h);
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
