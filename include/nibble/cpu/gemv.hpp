@@ -230,7 +230,7 @@ NIBBLE_INLINE void gemv_columns(const matrix& w, const float* x, std::uint64_t f
         for (std::size_t c = 0; c < several; ++c) {
             float lane[lanes<Arch>];
             sum[c].store_unaligned(lane);
-            std::memcpy(y + n, lane, static_cast<std::size_t>(columns[c].count) * sizeof(float));
+            std::memcpy(y + n, lane, columns[c].count * sizeof(float));
             n += columns[c].count;
         }
     }

@@ -158,7 +158,7 @@ NIBBLE_INLINE void gemv_rows_by_short_bytes(const matrix& w, const std::byte* x,
             alignas(32) std::byte some[r::block_words * 4];
             if constexpr (!decltype(whole)::value) {
                 std::memset(some, 0, sizeof some);
-                std::memcpy(some, from, left * 4);
+                std::memcpy(some, from, static_cast<std::size_t>(left) * 4);
                 from = some;
             }
             __m256i words[4];
@@ -251,7 +251,7 @@ NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte*
                 for (; c + 8 <= columns; c += 8) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::true_type{}));
                 if (c < columns) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::false_type{}));
             }
-            std::memcpy(y + n, sums, columns * sizeof(float));
+            std::memcpy(y + n, sums, static_cast<std::size_t>(columns) * sizeof(float));
         }
         n += columns;
     }
