@@ -114,7 +114,7 @@ one_header() {
     shift
     mkdir -p "$folder"
     local program=(-std=c++20 -DTEST_ALONE tests/single/program.cpp -o)
-    "${CXX:-g++}" -O1 -Iinclude -DNIBBLE_NO_SIMD "${program[@]}" "$folder/here"
+    "${CXX:-g++}" -O0 -Iinclude -DNIBBLE_NO_SIMD "${program[@]}" "$folder/here"
     "$@" -O1 -Iinclude -isystem "$prefix/include" "${program[@]}" "$folder/tree"
     "$@" -O1 "-I$single" -isystem "$prefix/include" -DTEST_SINGLE "${program[@]}" "$folder/single"
     "$folder/here" >"$folder/here.txt"

@@ -4,7 +4,7 @@
 
 usage: single_test.py [--all] [--include FOLDER]... COMPILER...
 The first compiler is the build's own; of the others those that are not there are named and skipped. Each takes the header as C++20 and
-C++23, with and without xsimd and tl::expected; the first one, with --all each, in all pairs of these with and without exceptions and RTTI.
+C++23, with and without xsimd and tl::expected, with or without exceptions and RTTI; with --all, in all combinations of these.
 All warnings are errors. With each compiler one program is of two files, which both include the header.
 """
 
@@ -57,6 +57,11 @@ def takes(compiler, flag):
     return subprocess.run([*compiler, flag, "-fsyntax-only", "-x", "c++", os.devnull], capture_output=True, check=False).returncode == 0
 
 
+def version_of(compiler):
+    macros = run([*compiler, "-dM", "-E", "-x", "c++", os.devnull]).splitlines()
+    return [line for line in macros if line.startswith("#define __VERSION__ ")][0]
+
+
 def output_of(compiler, flags, work, alone):
     """What the program prints, of two files or of one."""
     objects = []
@@ -66,6 +71,28 @@ def output_of(compiler, flags, work, alone):
     program = os.path.join(work, "program")
     run([*compiler, *objects, "-o", program])
     return run([program])
+
+
+def refuses(compiler, flags, includes, sentence):
+    """Whether the first error of a file with these includes is our sentence."""
+    text = "".join(f'#include "{name}"\n' for name in includes)
+    done = subprocess.run([*compiler, "-std=c++20", *flags, "-fsyntax-only", "-x", "c++", "-"], input=text, capture_output=True, text=True, check=False)
+    first = next((line for line in done.stderr.splitlines() if "error: " in line), "no error")
+    if done.returncode == 0 or sentence not in first:
+        sys.exit(f"single: including {', '.join(includes)} must be refused with: {sentence}\nbut the first error is: {first}")
+
+
+def check_refusals(compiler, libraries, ours, work):
+    full = os.path.join(work, "full")
+    os.makedirs(os.path.join(full, "older"))
+    with open(os.path.join(full, "nibble.hpp"), encoding="utf-8") as f:
+        older = f.read().replace("#define NIBBLE_VERSION_MAJOR ", "#define NIBBLE_VERSION_MAJOR 9").replace("NIBBLE_VERSION_MAJOR != ", "NIBBLE_VERSION_MAJOR != 9")
+    with open(os.path.join(full, "older/nibble.hpp"), "w", encoding="utf-8") as f:
+        f.write(older)
+    flags = ["-I" + full, "-I" + ours, *libraries]
+    refuses(compiler, flags, ["nibble/nibble.hpp", "nibble.hpp"], "nibble: a file includes the one header, or those of include/nibble, not both")
+    for two in (["nibble.hpp", "older/nibble.hpp"], ["older/nibble.hpp", "nibble.hpp"]):
+        refuses(compiler, flags, two, "nibble: this file includes the one header of two versions of nibble")
 
 
 def main():
@@ -87,17 +114,16 @@ def main():
         law_without_cpu = "".join(line for line in law.splitlines(keepends=True) if not line.startswith("cpu"))
         if law == law_without_cpu or law.count("\n") < 10:
             sys.exit(f"single: the program of include/ prints too little:\n{law}")
-        tried = set()
-        for i, name in enumerate(arguments.compilers):
-            compiler = name.split()
-            path = shutil.which(compiler[-1])
-            if path is None:
+        check_refusals(own, libraries, ours, work)
+        here = {}  # by what they are: c++ and g++-12 may be the same
+        for name in arguments.compilers:
+            if shutil.which(name.split()[-1]) is None:
                 print(f"single: {name} is not here, and is skipped")
-                continue
-            if os.path.realpath(path) in tried:
-                continue
-            tried.add(os.path.realpath(path))
-            choices = ALL if arguments.all else PAIRS if i == 0 else PAIRS[:2] if i % 2 == 0 else PAIRS[2:]
+            else:
+                here.setdefault(version_of(name.split()), name)
+        for i, name in enumerate(here.values()):
+            compiler = name.split()
+            choices = ALL if arguments.all else PAIRS if len(here) == 1 else PAIRS[2 * (i % 2):][:2]
             for standard, lean, full in choices:
                 flag = next((f for f in (f"-std=c++{standard}", "-std=c++2b") if takes(compiler, f)), None)
                 flags = [flag, "-DTEST_SINGLE", "-I" + os.path.join(work, "full" if full else "bare"), *libraries, *(LEAN if lean else [])]
