@@ -67,7 +67,7 @@ def output_of(compiler, flags, work, alone):
     objects = []
     for name, file in (("alone", ["-DTEST_ALONE"]),) if alone else (("main", []), ("other", ["-DTEST_OTHER"])):
         objects.append(os.path.join(work, name + ".o"))
-        run([*compiler, *flags, *file, "-O0", "-g0", *WARNINGS, "-c", PROGRAM, "-o", objects[-1]])
+        run([*compiler, "-O0", "-g0", *WARNINGS, *flags, *file, "-c", PROGRAM, "-o", objects[-1]])
     program = os.path.join(work, "program")
     run([*compiler, *objects, "-o", program])
     return run([program])
@@ -115,6 +115,11 @@ def main():
         if law == law_without_cpu or law.count("\n") < 10:
             sys.exit(f"single: the program of include/ prints too little:\n{law}")
         check_refusals(own, libraries, ours, work)
+        if arguments.all and takes(own, "-march=native"):
+            native = ["-std=c++20", "-march=native", "-O1", *libraries]  # without -O, xsimd 8 does not compile for AVX-512
+            if output_of(own, [*native, "-I" + ours], work, True) != output_of(own, [*native, "-DTEST_SINGLE", "-I" + os.path.join(work, "full")], work, True):
+                sys.exit("single: with -march=native the one header gives other results than include/")
+            print("single: with -march=native too: the same results")
         here = {}  # by what they are: c++ and g++-12 may be the same
         for name in arguments.compilers:
             if shutil.which(name.split()[-1]) is None:
