@@ -51,6 +51,7 @@ REGISTRIES = ("*.hpp", "*/registry.hpp", "*/kernels.hpp", "*/products.hpp", "*/a
 
 # Headers without a test of their own name, the test that covers them (it must include them, directly or not), and why.
 COVERED_ELSEWHERE = [
+    ("core/error.hpp", "core/result_test.cpp", "an error is tested as what a result holds"),
     ("codec/codec.hpp", "codec/hostile_test.cpp", "a concept is tested by the policies that satisfy it, and by tests/reject"),
     ("codec/quantize.hpp", "codec/hostile_test.cpp", "the verbs are tested by the codec that breaks what is assumed of codecs"),
     ("chat/jinja_*.hpp", "chat/jinja_test.cpp", "parts of one interpreter, tested by what it renders"),

@@ -420,6 +420,86 @@ class Reject(Temporary):
                 self.assertEqual(status == 0, good, output)
 
 
+class OneHeader(Temporary):
+    def setUp(self):
+        super().setUp()
+        self.write("include/nibble/version.hpp", HEADER + '#define NIBBLE_VERSION_MAJOR 1\n#define NIBBLE_VERSION "1.2.3"\n')
+        self.header("core/result.hpp", "#include <tl/expected.hpp>")
+        self.header("core/json.hpp", "#include <nlohmann/json.hpp>")
+        self.header("codec/affine.hpp", '#include <cmath>\n#include "nibble/codec/codec.hpp"')
+        self.header("codec/codec.hpp", '#include <cmath>\n#include "nibble/core/result.hpp"')
+        self.header("cpu/simd.hpp", '#include "nibble/codec/codec.hpp"')
+        self.header("source/gguf.hpp", '#include "nibble/core/json.hpp"')
+        notice = "// dedicated all\n// copyright and related rights\n"
+        self.write("expected.hpp", notice + "".join(f"#define TL_EXPECTED_VERSION_{part} 7\n" for part in ("MAJOR", "MINOR", "PATCH")))
+
+    def header(self, name, includes):
+        self.write("include/nibble/" + name, HEADER + includes + f"\nint {name[:-4].replace('/', '_')};\n")
+
+    def make(self):
+        tool = os.path.join(ROOT, "cmake/amalgamate.py")
+        return run(sys.executable, tool, "--root", self.tree, "--expected", os.path.join(self.tree, "expected.hpp"), "-o", self.tree + "/one.hpp")
+
+    def refuses(self, sentence):
+        status, output = self.make()
+        self.assertEqual((status, output.count("\n")), (1, 1), output)
+        self.assertIn(sentence, output)
+        self.assertFalse(os.path.exists(self.tree + "/one.hpp"))
+
+    def test_order(self):
+        self.assertEqual(self.make(), (0, ""))
+        with open(self.tree + "/one.hpp", encoding="utf-8") as f:
+            text = f.read()
+        names = [line.split()[2] for line in text.splitlines() if line.startswith("// ==== nibble/")]
+        self.assertEqual(names, ["nibble/core/result.hpp", "nibble/codec/codec.hpp", "nibble/codec/affine.hpp", "nibble/cpu/simd.hpp"])
+        self.assertEqual(text.count("#include <cmath>"), 1)
+        self.assertNotIn('#include "', text.split("#if", 1)[1])
+        self.assertIn("tl::expected 7.7.7", text)
+
+    def test_foreign_room(self):
+        self.header("codec/affine.hpp", '#include "nibble/source/gguf.hpp"')
+        self.refuses("include/nibble/codec/affine.hpp:5: source/gguf.hpp is of the room 'source', which is not in the one header")
+
+    def test_left_out(self):
+        self.header("cpu/simd.hpp", '#include "nibble/core/json.hpp"')
+        self.refuses("core/json.hpp is left out of the one header, as it needs nlohmann_json")
+
+    def test_missing(self):
+        self.header("cpu/simd.hpp", '#include "nibble/codec/none.hpp"')
+        self.refuses("include/nibble/cpu/simd.hpp:5: codec/none.hpp does not exist")
+
+    def test_condition(self):
+        self.header("codec/affine.hpp", '#if 1\n#include "nibble/codec/codec.hpp"\n#endif')
+        self.refuses("include/nibble/codec/affine.hpp:6: a header of ours is included under a condition")
+
+    def test_other_libraries(self):
+        self.header("codec/affine.hpp", "#include <glslang/x.h>")
+        self.refuses("<glslang/x.h> is neither the standard library's nor one of")
+        self.header("codec/affine.hpp", "#include <xsimd/xsimd.hpp>")
+        self.refuses("<xsimd/xsimd.hpp> is included by the room cpu alone")
+
+    def test_expected_without_its_notice(self):
+        self.write("expected.hpp", "#define TL_EXPECTED_VERSION_MAJOR 1\n")
+        self.refuses("this is not tl::expected with its notice")
+
+
+class CompileTime(Temporary):
+    def check(self):
+        return run(sys.executable, os.path.join(ROOT, "cmake/compile_time.py"), "--check", "--root", self.tree, "--compiler", os.environ.get("CXX", "c++"))
+
+    def test_heavy_header_and_lines(self):
+        shutil.copytree(os.path.join(ROOT, "include"), os.path.join(self.tree, "include"))
+        self.append("include/nibble/cpu/cast.hpp", "#include <regex>\n")
+        self.append("include/nibble/codec/registry.hpp", "int declared();\n" * 20000)
+        status, output = self.check()
+        if status == 77:
+            self.skipTest(output)
+        self.assertEqual(status, 1, output)
+        self.assertRegex(output, r"compile time: nibble/cpu/kernels.hpp: reaches .*/regex, which it must not")
+        self.assertRegex(output, r"compile time: nibble/codec/registry.hpp: \d+ lines, at most")
+        self.assertNotRegex(output, "compile time: nibble/codec/affine.hpp")
+
+
 class Setup(Temporary):
     def check(self, release):
         self.write("os-release", release)

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# tests/ports/run.sh aarch64|wasm [--install]: cross-compiles nibble::kernels with the tests of cpu, and runs them on machines that this
-# one is not: aarch64 under QEMU's user emulation (SVE, dot products, plain NEON), WebAssembly SIMD in Node.
+# tests/ports/run.sh aarch64|wasm|m32|big-endian [--install]: builds and tests nibble for machines that this one is not.
+# aarch64 and wasm: nibble::kernels with the tests of cpu, under QEMU's user emulation (SVE, dot products, plain NEON), and as WebAssembly
+# SIMD in Node. m32: the tests of codec and cpu as a 32-bit program of x86. Each of them computes with the one header what this machine
+# computes. big-endian: a compiler for s390x is told by the first error that such machines are not supported.
 # --install fetches what is missing: packages of Debian 12, and for SVE and WebAssembly the headers of xsimd 13, which Debian 12 lacks.
 # Ends with 77 and the reason where something is missing. Builds in build/ports/.
 set -euo pipefail
@@ -18,8 +20,13 @@ case "$port" in
         tools=(clang++:clang "wasm-ld-$clang:lld-$clang" node:nodejs)
         packages=("llvm-$clang" wasi-libc "libc++-$clang-dev-wasm32" "libc++abi-$clang-dev-wasm32" "libclang-rt-$clang-dev-wasm32")
         ;;
+    m32)
+        tools=(g++:g++)
+        packages=("g++-$(g++ -dumpversion)-multilib") # the one without a version ousts cross-compilers
+        ;;
+    big-endian) tools=(s390x-linux-gnu-g++:g++-s390x-linux-gnu) packages=() ;;
     *)
-        echo "usage: tests/ports/run.sh aarch64|wasm [--install]" >&2
+        echo "usage: tests/ports/run.sh aarch64|wasm|m32|big-endian [--install]" >&2
         exit 64
         ;;
 esac
@@ -63,7 +70,9 @@ xsimd_version() {
 }
 xsimd=${NIBBLE_XSIMD_INCLUDE:-/usr/include}
 version=$(xsimd_version "$xsimd")
-if [ -z "${NIBBLE_XSIMD_INCLUDE:-}" ] && [ "${version%%.*}" -lt 11 ]; then
+newer=no
+case "$port" in aarch64 | wasm) newer=yes ;; esac
+if [ $newer = yes ] && [ -z "${NIBBLE_XSIMD_INCLUDE:-}" ] && [ "${version%%.*}" -lt 11 ]; then
     # Pythran's package carries them: 4 MB, in which nothing is run.
     if [ ! -d "$work/xsimd/pythran/xsimd" ] && [ "$install" = yes ]; then
         mkdir -p "$work/xsimd"
@@ -76,11 +85,46 @@ if [ -z "${NIBBLE_XSIMD_INCLUDE:-}" ] && [ "${version%%.*}" -lt 11 ]; then
         version=$(xsimd_version "$xsimd")
     fi
 fi
-if [ "${version%%.*}" -lt 11 ]; then
+if [ $newer = yes ] && [ "${version%%.*}" -lt 11 ]; then
     [ "$port" != wasm ] || skip "xsimd $version has no WebAssembly, --install fetches the headers of xsimd 13"
     echo "ports: xsimd $version has no SVE, only NEON is tested; --install fetches the headers of xsimd 13"
 fi
 ln -sfn "$xsimd/xsimd" "$prefix/include/xsimd"
+
+# The one header, and what includes it.
+single=$work/single
+mkdir -p "$single/copy"
+CXX=${CXX:-g++} cmake/amalgamate.py -o "$single/nibble.hpp"
+cp "$single/nibble.hpp" "$single/copy/"
+if [ "$port" = big-endian ]; then
+    for folder in include/nibble "$single"; do
+        first=$(echo '#include "nibble.hpp"' | s390x-linux-gnu-g++ -std=c++20 -Iinclude "-I$folder" "-I$prefix/include" -fsyntax-only -x c++ - 2>&1 | grep -m 1 'error: ' || true)
+        if ! grep -q 'nibble: .*big-endian machines are not supported' <<<"$first"; then
+            echo "ports: a compiler for s390x is not told why by $folder/nibble.hpp, its first error is: $first" >&2
+            exit 1
+        fi
+    done
+    echo "ports: big-endian: refused by our sentence"
+    exit
+fi
+# one_header FOLDER COMPILER FLAG...: with the one header the port computes what it does with include/, and all but the SIMD that this
+# machine does. `emulator` runs programs of the port.
+one_header() {
+    local folder=$1
+    shift
+    mkdir -p "$folder"
+    local program=(-std=c++20 -DTEST_ALONE tests/single/program.cpp -o)
+    "${CXX:-g++}" -O0 -Iinclude -DNIBBLE_NO_SIMD "${program[@]}" "$folder/here"
+    "$@" -O1 -Iinclude -isystem "$prefix/include" "${program[@]}" "$folder/tree"
+    "$@" -O1 "-I$single" -isystem "$prefix/include" -DTEST_SINGLE "${program[@]}" "$folder/single"
+    "$folder/here" >"$folder/here.txt"
+    "${emulator[@]}" "$folder/tree" >"$folder/tree.txt"
+    "${emulator[@]}" "$folder/single" >"$folder/single.txt"
+    grep -q '^cpu exact ' "$folder/tree.txt"
+    diff "$folder/tree.txt" "$folder/single.txt"
+    grep -v '^cpu' "$folder/tree.txt" | diff "$folder/here.txt" -
+    echo "ports: $port: the one header computes what include/ does"
+}
 
 # package NAME TARGET VERSION: what find_package and the targets of nibble need to know of headers.
 package() {
@@ -105,18 +149,41 @@ options=(-G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CX
 for name in xsimd tl-expected nlohmann_json; do options+=("-D${name}_DIR=$prefix/cmake/$name"); done
 options+=("-DCatch2_DIR=$prefix/cmake/catch2" "-DNIBBLE_PROTOZERO_INCLUDE=$prefix/include")
 if [ "$port" = aarch64 ]; then
+    emulator=(qemu-aarch64 -L /usr/aarch64-linux-gnu)
+    one_header "$build-single" aarch64-linux-gnu-g++ -Wno-psabi
     options+=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ "-DCMAKE_CXX_FLAGS=-Wno-psabi"
         "-DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64;-L;/usr/aarch64-linux-gnu;-cpu;max,sve256=on")
+elif [ "$port" = m32 ]; then
+    # The kernel's headers are the same for both kinds of program, and lie among those of 64 bits.
+    flags=(-m32 -msse2 -mfpmath=sse -idirafter "/usr/include/$(g++ -print-multiarch)")
+    emulator=()
+    one_header "$build-single" g++ "${flags[@]}" -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+    if echo '#include "nibble/nibble.hpp"' | g++ -std=c++20 -m32 -mno-sse "${flags[@]:3}" -Iinclude -fsyntax-only -x c++ - 2>"$build-single/x87.txt"; then
+        echo "ports: m32: code for the x87 was not refused" >&2
+        exit 1
+    fi
+    grep -m 1 'error: ' "$build-single/x87.txt" | grep 'nibble: float must be computed as float' >/dev/null || {
+        cat "$build-single/x87.txt" >&2
+        exit 1
+    }
+    options+=(-DCMAKE_CXX_COMPILER=g++ "-DCMAKE_CXX_FLAGS=${flags[*]}" -DNIBBLE_BUILD_KERNELS=OFF)
 else
     # Neither threads nor exceptions are there; nor are signals, which Catch2 would catch. 64 KiB of stack, which is what a module has
     # unless told otherwise, are too few for the tests.
     llvm=$(dirname "$(readlink -f "$(command -v clang++)")")
+    emulator=(node --no-warnings tests/ports/wasi.mjs)
+    one_header "$build-single" clang++ --target=wasm32-wasi -msimd128 -fno-exceptions -Wl,-z,stack-size=1048576
     options+=(-DCMAKE_SYSTEM_NAME=Generic -DCMAKE_SYSTEM_PROCESSOR=wasm32 -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_COMPILER_TARGET=wasm32-wasi
         "-DCMAKE_AR=$llvm/llvm-ar" "-DCMAKE_RANLIB=$llvm/llvm-ranlib" "-DCMAKE_CXX_FLAGS=-msimd128 -fno-exceptions -DCATCH_CONFIG_NO_POSIX_SIGNALS"
         "-DCMAKE_EXE_LINKER_FLAGS=-Wl,-z,stack-size=1048576" -DCMAKE_HAVE_LIBC_PTHREAD=ON -DTHREADS_HAVE_PTHREAD_ARG=OFF
         "-DCMAKE_CROSSCOMPILING_EMULATOR=node;--no-warnings;$PWD/tests/ports/wasi.mjs")
 fi
 cmake "${options[@]}"
+if [ "$port" = m32 ]; then
+    cmake --build "$build" --target nibble_codec_test nibble_cpu_test
+    ctest --test-dir "$build" -R '^(codec|cpu)$' --output-on-failure --no-tests=error
+    exit
+fi
 cmake --build "$build" --target nibble_cpu_test
 
 # 4. Run. What takes minutes on an emulated machine is tagged [slow]; it compares constants, which are the same everywhere.

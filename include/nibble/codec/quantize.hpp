@@ -4,6 +4,7 @@
 
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "nibble/codec/codec.hpp"
@@ -147,7 +148,11 @@ requires encoder<C> || tensor_scaled<C>
     quantized<C> q;
     if (auto n = detail::values_of(values.size(), dims); !n) return pass(n);
     q.dims = dims;
-    for (std::size_t p = 0; p < q.planes.size(); ++p) q.planes[p].resize(plane_shape<C>(p, dims).elements() * info(C::planes[p].type).block_bytes);
+    for (std::size_t p = 0; p < q.planes.size(); ++p) {
+        const std::uint64_t n_bytes = plane_shape<C>(p, dims).elements() * info(C::planes[p].type).block_bytes;
+        if (!std::in_range<std::size_t>(n_bytes)) return fail(errc::unsupported, "a plane of " + std::to_string(n_bytes) + " bytes is beyond a 32-bit program");
+        q.planes[p].resize(static_cast<std::size_t>(n_bytes));
+    }
     using value = std::remove_const_t<typename decltype(values)::element_type>;
     if constexpr (tensor_scaled<C>) {
         auto scale = quantize_into<C>(std::span<const value>(values), dims, q.data());
@@ -183,7 +188,7 @@ template <tensor_scaled C>
 /// The same, owning.
 template <any_codec C>
 [[nodiscard]] result<std::vector<float>> dequantize(const quantized<C>& q) {
-    std::vector<float> out(q.dims.elements());
+    std::vector<float> out(static_cast<std::size_t>(q.dims.elements()));
     if constexpr (tensor_scaled<C>) {
         if (auto done = dequantize_into<C>(q.data(), q.scale, q.dims, out); !done) return pass(done);
     } else {

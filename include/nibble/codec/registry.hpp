@@ -8,7 +8,7 @@
 #include "nibble/codec/affine.hpp"
 #include "nibble/codec/fp8.hpp"
 #include "nibble/codec/plain.hpp"
-#include "nibble/core/result.hpp"
+#include "nibble/core/error.hpp"
 
 namespace nibble {
 

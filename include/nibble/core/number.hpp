@@ -4,7 +4,13 @@
 // All rounding is to nearest, ties to even. NaN payloads are part of the law, because converters are compared byte for byte.
 
 #include <bit>
+#include <cfloat>
 #include <cstdint>
+
+// 16: float is float, only narrower numbers are widened.
+#if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
+#error "nibble: float must be computed as float, or no two machines would write the same bytes; on 32-bit x86 that takes the flags -msse2 -mfpmath=sse"
+#endif
 
 namespace nibble {
 

@@ -102,7 +102,7 @@ void prepare(const float* x, std::uint64_t ldx, std::uint64_t m, std::uint64_t k
             const float* row = x + (first + r) * ldx;
             for (std::uint64_t g = 0; g < padded; g += group) {
                 float values[group] = {};
-                const std::uint64_t n = g >= k ? 0 : k - g < group ? k - g : group;
+                const auto n = static_cast<std::size_t>(g >= k ? 0 : k - g < group ? k - g : group);
                 if (n != 0) std::memcpy(values, row + g, n * sizeof(float));
                 if constexpr (std::is_same_v<Mode, int8>) detail::round_group<Arch>(values, n);
                 const std::uint64_t to = padded - g < group ? padded - g : group;

@@ -77,7 +77,7 @@ NIBBLE_INLINE void fill_short_block(const float* x, std::uint64_t n, short_block
     alignas(32) float values[r::block_values];
     if (n < r::block_values) {
         std::memset(values, 0, sizeof values);
-        std::memcpy(values, x, n * sizeof(float));
+        std::memcpy(values, x, static_cast<std::size_t>(n) * sizeof(float));
         x = values;
     }
     alignas(32) std::int8_t bytes[digits][r::block_values];

@@ -488,7 +488,7 @@ void decode_rows(const std::byte* codes, const std::byte* scales, const stored_r
                     detail::decode_row_to<Arch, C, Out, true>(c, s, count, reinterpret_cast<Out*>(to));
                 } else {
                     decode_row<Arch, C, Out>(c, s, count, reinterpret_cast<Out*>(piece));
-                    detail::stream<Arch>(to, piece, count * sizeof(Out));
+                    detail::stream<Arch>(to, piece, static_cast<std::size_t>(count) * sizeof(Out));
                 }
             }
         }

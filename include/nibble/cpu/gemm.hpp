@@ -170,10 +170,10 @@ NIBBLE_INLINE std::size_t fill_float_panel(const matrix& w, std::uint64_t n, std
         return rows.count;
     } else if constexpr (is_plain<C>) {
         using number = typename C::model_type;
-        const std::uint64_t count = last - n < width ? last - n : width;
+        const auto count = static_cast<std::size_t>(last - n < width ? last - n : width);
         const std::byte* rows = w.planes[0] + n * w.k * sizeof(number);
         for (std::uint64_t at = k; at < end; at += width) {
-            const std::uint64_t here = end - at < width ? end - at : width;
+            const auto here = static_cast<std::size_t>(end - at < width ? end - at : width);
             vector_u32<Arch> values[width];
 #pragma GCC unroll 16
             for (std::size_t i = 0; i < width; ++i) {

@@ -125,7 +125,7 @@ NIBBLE_INLINE vector_f32<Arch> spread_scales(const std::byte* from) {
         alignas(32) static constexpr auto to = order();
         std::uint64_t bits = 0;
         std::memcpy(&bits, from, n * sizeof(Stored));
-        const __m128i h = _mm_cvtsi64_si128(static_cast<long long>(bits));
+        const __m128i h = _mm_set_epi64x(0, static_cast<long long>(bits));
         __m256 several;
         if constexpr (std::is_same_v<Stored, float>) {
             several = _mm256_castps128_ps256(_mm_castsi128_ps(h));
@@ -162,7 +162,7 @@ NIBBLE_INLINE float dot_words(const std::byte* codes, const std::byte* scales, s
             scale = spread_scales<Arch, stored, group_words<C>>(scales + j / group_words<C> * sizeof(stored));
         } else {
             std::uint32_t lane[width] = {};
-            std::memcpy(lane, codes + j * 4, here * 4);
+            std::memcpy(lane, codes + j * 4, static_cast<std::size_t>(here) * 4);
             words = vector_u32<Arch>::load_unaligned(lane);
             float of_word[width] = {};
             for (std::uint64_t i = 0; i < here; ++i) {
@@ -252,7 +252,7 @@ NIBBLE_INLINE float dot_plain(const std::byte* row, const float* x, std::uint64_
     }
     for (; i < k; i += width) {
         T rest[width] = {};
-        std::memcpy(static_cast<void*>(rest), row + i * sizeof(T), (k - i < width ? k - i : width) * sizeof(T));
+        std::memcpy(static_cast<void*>(rest), row + i * sizeof(T), static_cast<std::size_t>(k - i < width ? k - i : width) * sizeof(T));
         sum[0] = multiply_add<Arch>(as_f32<Arch>(load_as_f32_bits<Arch, T>(rest)), f32::load_unaligned(x + i), sum[0]);
     }
     return sum_of_lanes<Arch>((sum[0] + sum[1]) + (sum[2] + sum[3]));

@@ -34,7 +34,7 @@ NIBBLE_INLINE __m256 load_block_scales(const std::byte* from) {
     if constexpr (n * sizeof(Stored) <= 8) {
         std::uint64_t bits = 0;
         std::memcpy(&bits, from, n * sizeof(Stored));
-        const __m128i h = _mm_cvtsi64_si128(static_cast<long long>(bits));
+        const __m128i h = _mm_set_epi64x(0, static_cast<long long>(bits));
         if constexpr (std::is_same_v<Stored, float>) return _mm256_castps128_ps256(_mm_castsi128_ps(h));
         if constexpr (std::is_same_v<Stored, f16>) return _mm256_cvtph_ps(h);
         return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
@@ -158,7 +158,7 @@ NIBBLE_INLINE void gemv_rows_by_short_bytes(const matrix& w, const std::byte* x,
             alignas(32) std::byte some[r::block_words * 4];
             if constexpr (!decltype(whole)::value) {
                 std::memset(some, 0, sizeof some);
-                std::memcpy(some, from, left * 4);
+                std::memcpy(some, from, static_cast<std::size_t>(left) * 4);
                 from = some;
             }
             __m256i words[4];
@@ -251,7 +251,7 @@ NIBBLE_INLINE void gemv_columns_by_short_bytes(const matrix& w, const std::byte*
                 for (; c + 8 <= columns; c += 8) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::true_type{}));
                 if (c < columns) _mm256_store_ps(sums + c, run(i, c, _mm256_load_ps(sums + c), std::false_type{}));
             }
-            std::memcpy(y + n, sums, columns * sizeof(float));
+            std::memcpy(y + n, sums, static_cast<std::size_t>(columns) * sizeof(float));
         }
         n += columns;
     }

@@ -216,7 +216,7 @@ NIBBLE_INLINE void gemv_columns_by_bytes(const matrix& w, const std::byte* x, st
         const std::byte* scales = block.scales;
         const std::uint64_t n_runs = block.n_groups * r::per_group;
         const std::uint64_t width = block.across;
-        const std::uint64_t columns = block.count;
+        const std::size_t columns = block.count;
         const auto run = [&](std::uint64_t i, std::uint64_t c, __m512 sum) __attribute__((always_inline)) {
             const auto m = static_cast<__mmask16>(columns - c >= 16 ? 0xFFFFu : (1u << (columns - c)) - 1);
             return column_run<Arch, C, digits>(codes + (i * r::words * width + c) * 4, width * 4,

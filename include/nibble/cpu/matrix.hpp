@@ -70,14 +70,14 @@ struct row_block {
     std::uint64_t n_groups = 0;         ///< of a row
     std::uint64_t n_words = 0;          ///< of a row
     std::uint64_t across = 1;           ///< words, or scales, from one of a row to the next of the same row
-    std::uint64_t count = 0;            ///< rows
+    std::size_t count = 0;              ///< rows
 
     /// Rows from n on: at most `most`, none from `last` on.
     NIBBLE_INLINE static row_block at(const matrix& w, std::uint64_t n, std::uint64_t last, std::uint64_t most) {
         row_block b;
         b.n_groups = groups_of<C>(w.k);
         b.n_words = b.n_groups * group_words<C>;
-        b.count = last - n < most ? last - n : most;
+        b.count = static_cast<std::size_t>(last - n < most ? last - n : most);
         std::uint64_t first_word = n * b.n_words;
         std::uint64_t first_scale = n * b.n_groups;
         if constexpr (!in_rows) {
@@ -86,7 +86,7 @@ struct row_block {
             if constexpr (constexpr std::size_t rows = rows_interleaved<typename C::layout>; rows != 0) {
                 tile = n - n % rows;
                 b.across = w.n - tile < rows ? w.n - tile : rows;
-                b.count = b.count < tile + b.across - n ? b.count : tile + b.across - n;
+                b.count = static_cast<std::size_t>(b.count < tile + b.across - n ? b.count : tile + b.across - n);
             }
             first_word = tile * b.n_words + n - tile;
             first_scale = tile * b.n_groups + n - tile;

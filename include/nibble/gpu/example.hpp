@@ -27,7 +27,7 @@ struct trial {
     std::string label;
     kernel_spec spec;
     size_values sizes;
-    [[nodiscard]] std::uint64_t size(std::string_view name) const { return find_size(sizes, name).value_or(0); }
+    [[nodiscard]] std::size_t size(std::string_view name) const { return static_cast<std::size_t>(find_size(sizes, name).value_or(0)); }
 };
 
 /// Lists trials of products: n and k are numbers in the text, or with `baked` false its parameters.
@@ -158,20 +158,20 @@ struct example_weights {
 };
 
 template <encoder C>
-[[nodiscard]] example_weights make_weights(std::uint64_t n, std::uint64_t k, std::uint32_t seed) {
+[[nodiscard]] example_weights make_weights(std::size_t n, std::size_t k, std::uint32_t seed) {
     const auto numbers = random_numbers(n * k, seed, 0.05);
-    const std::uint64_t groups = groups_of<C>(k);
+    const auto groups = static_cast<std::size_t>(groups_of<C>(k));
     example_weights made;
     std::array<std::byte*, C::planes.size()> planes{};
     for (std::size_t p = 0; p < planes.size(); ++p) {
-        std::uint64_t bytes = n * groups * C::planes[p].per_group * info(C::planes[p].type).block_bytes;
+        const std::size_t bytes = n * groups * C::planes[p].per_group * info(C::planes[p].type).block_bytes;
         made.planes.emplace_back((bytes + 3) / 4 * 4);  // buffers are whole u32
     }
     for (std::size_t p = 0; p < planes.size(); ++p) planes[p] = made.planes[p].data();
     made.values.resize(n * k);
     std::array<float, C::group> values{};
-    for (std::uint64_t r = 0; r < n; ++r) {
-        for (std::uint64_t g = 0; g < groups; ++g) {
+    for (std::size_t r = 0; r < n; ++r) {
+        for (std::size_t g = 0; g < groups; ++g) {
             const std::size_t count = std::min<std::size_t>(C::group, k - g * C::group);
             std::array<float, C::group> narrow{};
             for (std::size_t i = 0; i < count; ++i) narrow[i] = to_f32(number_cast<typename C::model_type>(numbers[r * k + g * C::group + i]));

@@ -184,7 +184,7 @@ struct int8_example {
     int8_example(std::vector<float>& x, std::size_t rows, std::size_t k) {
         using codes_of = int8_codes<C>;
         constexpr std::size_t step = step_of<C>;
-        const std::size_t steps = groups_of<C>(k);
+        const auto steps = static_cast<std::size_t>(groups_of<C>(k));
         codes.resize(rows * steps * codes_of::step_words);
         for (std::size_t g = 0; g < rows * steps; ++g) {
             const std::size_t first = g % steps * step;

@@ -78,9 +78,10 @@ concept made_for = requires(const kernel_spec& spec) {
     K::template build<C>(spec, std::string_view());
 };
 
-[[nodiscard]] inline std::string kernel_names() {
+template <class Kernels = kernels>
+[[nodiscard]] std::string kernel_names() {
     std::string names;
-    for_each_kernel([&]<class K>() { names += (names.empty() ? "" : ", ") + std::string(K::name); });
+    for_each_kernel([&]<class K>() { names += (names.empty() ? "" : ", ") + std::string(K::name); }, Kernels{});
     return names;
 }
 [[nodiscard]] inline std::string shader_codec_names() {
@@ -99,10 +100,13 @@ template <class K>
 }
 
 /// The kernel of that name for that codec, which is ignored by kernels that read no weights. Errors: unsupported (no such kernel or codec, or the
-/// kernel is not made for the codec).
-[[nodiscard]] inline result<program> build_kernel(std::string_view kernel, std::string_view codec, const kernel_spec& spec) {
-    result<program> built = fail(error{errc::unsupported, "there is no kernel \"" + std::string(kernel) + "\"", {}, {}, {}, "known are " + kernel_names()});
-    for_each_kernel([&]<class K>() {
+/// kernel is not made for the codec). A program with kernels of its own passes its list: build_kernel<type_list<mine, gemv>>(..). All of the list
+/// is compiled where this is called, and only there.
+template <class Kernels = kernels>
+[[nodiscard]] result<program> build_kernel(std::string_view kernel, std::string_view codec, const kernel_spec& spec) {
+    result<program> built =
+        fail(error{errc::unsupported, "there is no kernel \"" + std::string(kernel) + "\"", {}, {}, {}, "known are " + kernel_names<Kernels>()});
+    const auto build = [&]<class K>() {
         if (K::name != kernel) return;
         if constexpr (K::reads_weights) {
             built = fail(error{
@@ -122,7 +126,8 @@ template <class K>
         } else {
             built = K::build(spec);
         }
-    });
+    };
+    for_each_kernel(build, Kernels{});
     return built;
 }
 

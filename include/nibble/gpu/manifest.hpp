@@ -25,7 +25,7 @@ namespace nibble::gpu {
 enum class scalar : std::uint8_t { u32, i32, f32, f16, boolean };
 
 /// Bytes of a scalar in a buffer.
-[[nodiscard]] constexpr std::uint64_t bytes_of(scalar type) { return type == scalar::f16 ? 2 : 4; }
+[[nodiscard]] constexpr std::size_t bytes_of(scalar type) { return type == scalar::f16 ? 2 : 4; }
 /// Its name in WGSL and in the JSON of a manifest.
 [[nodiscard]] constexpr std::string_view name_of(scalar type) {
     constexpr std::array<std::string_view, 5> names{"u32", "i32", "f32", "f16", "bool"};
