@@ -16,6 +16,7 @@
 
 namespace nibble::shard {
 
+/// How a folder is written.
 struct writer_options {
     std::uint64_t shard_bytes = default_shard_bytes;
     bool overwrite = false;    ///< replace a finished conversion
