@@ -49,7 +49,10 @@ if [ "$dev" = yes ]; then
     libraries+=(glslang-dev glslang-tools spirv-tools libvulkan-dev mesa-vulkan-drivers vulkan-validationlayers)
     # The sanitizers' run-time library carries Clang's version in its name.
     case "$system" in
-        debian-12) libraries+=(libclang-rt-14-dev) ;;
+        debian-12)
+            libraries+=(libclang-rt-14-dev)
+            tools+=(clang++-16:clang-16 clang++-19:clang-19) # for the one header, which others compile with what they have
+            ;;
         debian-13) libraries+=(libclang-rt-19-dev) ;;
         ubuntu-24.04) libraries+=(libclang-rt-18-dev) ;;
     esac
