@@ -21,7 +21,7 @@ get_filename_component(name ${PROJECT} NAME)
 set(folder ${WORK}/${name})
 file(REMOVE_RECURSE ${folder})
 file(COPY ${PROJECT} DESTINATION ${WORK})
-must(${CMAKE_COMMAND} -S ${folder} -B ${folder}/build -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=Release
+must(${CMAKE_COMMAND} -S ${folder} -B ${folder}/build -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX}
      "-DCMAKE_CXX_FLAGS=-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror" -Dnibble_DIR=${NIBBLE_BUILD} "-DCMAKE_PREFIX_PATH=${PREFIX_PATH}")
 must(${CMAKE_COMMAND} --build ${folder}/build)
 run(${folder}/build/${name} ${MODEL} ${OUT})

@@ -2,6 +2,7 @@
 # One way of taking nibble, WAY, from start to a program that ran; all in folders below WORK.
 
 cmake_minimum_required(VERSION 3.22)
+string(REPLACE "," ";" COMPONENTS "${COMPONENTS}")
 set(prefix ${WORK}/moved)
 set(folder ${WORK}/${WAY})
 set(ours ${NIBBLE_SOURCE}/tests/consume)
@@ -99,6 +100,7 @@ elseif(WAY STREQUAL "find_package")
   expect(${folder}/find_package/build/mine "${said}")
   use_components()
   # A component that there is not must be named in the refusal.
+  file(REMOVE_RECURSE ${folder}/refused)
   execute_process(COMMAND ${CMAKE_COMMAND} -S ${folder}/components -B ${folder}/refused -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${CXX}
                           -DPARTS=teapot -DCMAKE_PREFIX_PATH=${prefix}
                   RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
