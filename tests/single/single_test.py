@@ -22,6 +22,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werr
 LEAN = ["-fno-exceptions", "-fno-rtti"]
 # (standard, without exceptions, with the libraries): every pair of choices is among these four.
 PAIRS = [(20, True, True), (23, True, False), (20, False, False), (23, False, True)]
+FEW = [(20, False, True), (23, True, False)]  # of one compiler that was asked for alone
 ALL = list(itertools.product((20, 23), (True, False), (True, False)))
 
 
@@ -128,7 +129,7 @@ def main():
                 here.setdefault(version_of(name.split()), name)
         for i, name in enumerate(here.values()):
             compiler = name.split()
-            choices = ALL if arguments.all else PAIRS if len(here) == 1 else PAIRS[2 * (i % 2):][:2]
+            choices = ALL if arguments.all else FEW if len(arguments.compilers) == 1 else PAIRS if len(here) == 1 else PAIRS[2 * (i % 2):][:2]
             for standard, lean, full in choices:
                 flag = next((f for f in (f"-std=c++{standard}", "-std=c++2b") if takes(compiler, f)), None)
                 flags = [flag, "-DTEST_SINGLE", "-I" + os.path.join(work, "full" if full else "bare"), *libraries, *(LEAN if lean else [])]
