@@ -5,6 +5,7 @@ import os
 import re
 
 from conan import ConanFile
+from conan.errors import ConanInvalidConfiguration
 from conan.tools.build import check_min_cppstd
 from conan.tools.cmake import CMake, CMakeDeps, CMakeToolchain, cmake_layout
 from conan.tools.files import copy, get, load
@@ -77,6 +78,8 @@ class NibbleConan(ConanFile):
 
     def validate(self):
         check_min_cppstd(self, 20)
+        if self.settings.compiler == "msvc":
+            raise ConanInvalidConfiguration("nibble is written for GCC and Clang, and is not tested with MSVC")
 
     def generate(self):
         if self.options.kernels:

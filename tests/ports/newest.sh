@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # tests/ports/newest.sh [--install]: builds and runs tests with the dependencies of Debian 13 on Debian 12, whose own are the oldest that
-# nibble takes: xsimd 13, Catch2 3, tl-expected 1.1, nlohmann_json 3.11.3, protozero 1.8. They are unpacked in build/ports/newest, and
-# nothing of them is installed. Ends with 77 and the reason where they are not to be had.
+# nibble takes: xsimd 13, tl-expected 1.1, nlohmann_json 3.11.3, protozero 1.8. They are headers, unpacked in build/ports/newest, and nothing
+# of them is installed. (Catch2 3 is a library of Debian 13's compiler.) Ends with 77 and the reason where they are not to be had.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +11,7 @@ skip() {
     exit 77
 }
 work=$PWD/build/ports/newest
-packages=(libxsimd-dev xtl-dev libexpected-dev nlohmann-json3-dev libprotozero-dev libcatch2-dev)
+packages=(libxsimd-dev xtl-dev libexpected-dev nlohmann-json3-dev libprotozero-dev)
 if [ ! -d "$work/root" ]; then
     [ "${1:-}" = --install ] || skip "its packages are not here, --install fetches them"
     uri=$(apt-get indextargets --format '$(COMPONENT) $(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' 2>/dev/null | awk '$1 == "main" { print $2; exit }')
@@ -33,7 +33,7 @@ options=(-G Ninja -S . -B "$build" -DCMAKE_BUILD_TYPE=RelWithDebInfo "-DCMAKE_CX
     "-DNIBBLE_PROTOZERO_INCLUDE=$usr/include" -DNIBBLE_BUILD_COMMAND=OFF -DNIBBLE_BUILD_EXAMPLES=OFF -DNIBBLE_BUILD_KERNELS=OFF -DNIBBLE_INSTALL=OFF
     -DNIBBLE_SPIRV=OFF -DNIBBLE_VULKAN=OFF)
 # The packages' names of folders are not those that CMake looks for first.
-for package in Catch2 nlohmann_json xsimd xtl tl-expected; do
+for package in nlohmann_json xsimd xtl tl-expected; do
     found=$(find "$usr" -iname "$package-config.cmake" -o -iname "${package}Config.cmake" | head -n 1)
     [ -n "$found" ] || { echo "ports: Debian 13's $package has no package file" >&2 && exit 1; }
     options+=("-D${package}_DIR=$(dirname "$found")")
