@@ -13,7 +13,9 @@
 
 #include "nibble/cpu/simd.hpp"
 #include "nibble/cpu/thread_pool.hpp"
-#if defined(__aarch64__)
+#if defined(__x86_64__)
+#include <immintrin.h>  // all of it: the loops below name their targets
+#elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
 
