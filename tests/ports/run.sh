@@ -58,7 +58,7 @@ fi
 
 # 2. Headers. A prefix of its own has them: what a system's package files name are this machine's headers and libraries.
 work=$PWD/build/ports
-prefix=$work/prefix
+prefix=$work/prefix-$port
 mkdir -p "$prefix/include"
 for header in tl/expected.hpp nlohmann/json.hpp protozero/pbf_writer.hpp catch2/catch.hpp; do
     [ -f "/usr/include/$header" ] || skip "/usr/include/$header is not there (of Catch2 it takes version 2, which is one header)"
