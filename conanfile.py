@@ -21,10 +21,10 @@ class NibbleConan(ConanFile):
     package_type = "header-library"
     settings = "os", "arch", "compiler", "build_type"
     options = {
-        "formats": [True, False],  # readers, writers and the converter
-        "spirv": [True, False],  # GLSL to SPIR-V in process
-        "vulkan": [True, False],  # runs compute shaders
-        "kernels": [True, False],  # compiled kernels with run-time dispatch: a static library
+        "formats": [True, False],
+        "spirv": [True, False],
+        "vulkan": [True, False],
+        "kernels": [True, False],
     }
     default_options = {"formats": True, "spirv": False, "vulkan": False, "kernels": False}
     options_description = {
